@@ -1,0 +1,6 @@
+"""`python -m autolabel`."""
+
+from autolabel.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The only wiring: settings in, real adapters out. Everything heavy is imported here, when it is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import filelock
+
+from autolabel.core.rows import Destination, OntologyClass, Project
+from autolabel.errors import PermanentNotFoundError, PermanentUsageError, TransientBusyError
+from autolabel.ledger import Ledger
+from autolabel.plan import Options, Plan, make_plan
+from autolabel.protocols import Clip, Sink, Source
+from autolabel.recipe import Recipe, RecipeConfig, load_config, load_prompt_map, plan_prompts
+from autolabel.settings import Settings
+from autolabel.sync import Ports, Run
+from autolabel.worker import Answer, InferenceProcess, run_clips
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A project opened for one command, with all that a run needs. Made by `open_session`."""
+
+    project: Project
+    recipe: Recipe
+    left_to_people: tuple[OntologyClass, ...]
+    ports: Ports
+    settings: Settings
+
+    def options(self, **changes: object) -> Options:
+        """The settings' options, with what the command line says on top."""
+        base = Options(
+            batch_rows=self.settings.batch_frames,
+            write_rows=self.settings.write_rows,
+            download_threads=self.settings.download_threads,
+            pathways=self.settings.pathways.model_dump(),
+        )
+        return replace(base, **changes)  # type: ignore[arg-type]
+
+    def plan(self, options: Options) -> Plan:
+        return make_plan(self.ports.source, self.ports.ledger, self.project, self.recipe, options)
+
+    def run(self, plan: Plan, *, saves: bool = True) -> Run:
+        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        return Run(plan, self.recipe, self.ports, run_id, saves=saves)
+
+    def write_report(self, run: Run) -> Path:
+        """The run's page; see `report`."""
+        from autolabel.report import write_report
+
+        path = self.settings.home / "reports" / f"{run.id}.html"
+        write_report(path, self.project, run.summary(), run.samples)
+        return path
+
+
+def project_hash(text: str) -> str:
+    """A project's hash out of a hash or the URL in the browser. Raises PermanentUsageError."""
+    found = UUID.search(text)
+    if found is None:
+        raise PermanentUsageError(
+            f"{text!r} holds no project hash; copy it from the project's settings or give its URL. Nothing was done"
+        )
+    return found.group().lower()
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Ledger(settings.home / "ledger.sqlite", time.time)
+
+
+@contextmanager
+def open_session(settings: Settings, project: str, *, exclusive: bool) -> Iterator[Session]:
+    """Open a project for a push (`exclusive`: the only one on this machine) or for a look.
+
+    Raises TransientBusyError where an exclusive session is open already, and what its parts raise.
+    """
+    uuid = project_hash(project)
+    config = load_config(settings.config)
+    with _opened(settings, uuid, lambda found: _recipe(config, found), exclusive=exclusive) as session:
+        yield session
+
+
+@contextmanager
+def open_run(settings: Settings, run_id: str) -> Iterator[tuple[Session, frozenset[str]]]:
+    """Open the project of an earlier run with its recipe, for publishing; second, the rows it wrote on its branch.
+
+    Raises PermanentNotFoundError for an unknown run, PermanentUsageError for one that did not write to a branch.
+    """
+    ledger = open_ledger(settings)
+    record = ledger.run(run_id)
+    if record is None:
+        raise PermanentNotFoundError(f"the ledger knows no run {run_id!r}; `autolabel status` lists them")
+    if record["destination"] != Destination.BRANCH:
+        raise PermanentUsageError(f"run {run_id} went to {record['destination']}, so there is nothing to publish")
+    recipe = Recipe.from_json(json.loads(record["recipe"]))
+    written = ledger.written_in(run_id, recipe.branch)
+    ledger.close()
+    if not written:
+        raise PermanentUsageError(f"run {run_id} wrote no rows, so there is nothing to publish")
+    with _opened(settings, record["project_hash"], lambda found: (recipe, ()), exclusive=True) as session:
+        yield session, written
+
+
+@contextmanager
+def _opened(
+    settings: Settings,
+    uuid: str,
+    choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]],
+    *,
+    exclusive: bool,
+) -> Iterator[Session]:
+    from autolabel.remote.client import connect
+    from autolabel.remote.sink import EncordSink
+    from autolabel.remote.source import EncordSource
+
+    with ExitStack() as stack:
+        ledger = stack.enter_context(closing(open_ledger(settings)))
+        if exclusive:
+            stack.enter_context(_locked(settings.home, uuid))
+        connection = connect(uuid, settings.domain, _ssh_key(settings))
+        source: Source = EncordSource(connection, settings.max_media_bytes)
+        project = source.project()
+        recipe, left = choose(project)
+        sink: Sink = EncordSink(connection, recipe.branch)
+        load = partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
+        inference = stack.enter_context(closing(InferenceProcess(load)))
+        spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))
+        yield Session(project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
+
+
+@contextmanager
+def _locked(home: Path, uuid: str) -> Iterator[None]:
+    """One run a project; the lock dies with the process that holds it, however it ends."""
+    folder = home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / f"{uuid}.lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise TransientBusyError(f"another run holds project {uuid} and does the work; nothing to do") from None
+
+
+@contextmanager
+def _spool(fixed: Path | None) -> Iterator[Path]:
+    """A folder for media. Under the lock it has a fixed place, so that what a killed run left there goes away."""
+    if fixed is None:
+        with tempfile.TemporaryDirectory(prefix="autolabel-") as folder:
+            yield Path(folder)
+        return
+    shutil.rmtree(fixed, ignore_errors=True)
+    fixed.mkdir(parents=True, mode=0o700)
+    try:
+        yield fixed
+    finally:
+        shutil.rmtree(fixed, ignore_errors=True)
+
+
+def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:
+    from autolabel.models import weights_digest
+
+    prompts = load_prompt_map(config.prompt_map) if config.prompt_map else None
+    plan, left = plan_prompts(config, prompts, project.classes)
+    segmenter = weights_digest(config.segmenter.weights) if config.segmenter else ""
+    return Recipe(config, plan, weights_digest(config.detector.weights), segmenter), left
+
+
+def _ssh_key(settings: Settings) -> str:
+    from autolabel.remote.client import read_key_file
+
+    if settings.ssh_key_file is not None:
+        return read_key_file(settings.ssh_key_file)
+    if settings.ssh_key is not None:
+        return settings.ssh_key.get_secret_value()
+    raise PermanentUsageError(
+        "no key for the platform: set ENCORD_SSH_KEY_FILE to a private key (Ed25519) that is registered there"
+    )
+
+
+def load_inference(
+    recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int
+) -> Callable[[Sequence[Clip]], list[Answer]]:
+    """Runs in the inference process: load the models, return what answers clips there."""
+    from autolabel.models import load_detector, load_segmenter
+    from autolabel.pipeline import infer
+    from autolabel.remote.frames import read_frames
+
+    config = recipe.config
+    detector = load_detector(config.detector.family, config.detector.weights, device)
+    needs_masks = "bitmask" in recipe.shapes.values() and config.segmenter is not None
+    segmenter = (
+        load_segmenter(config.segmenter.family, config.segmenter.weights, device)
+        if needs_masks and config.segmenter
+        else None
+    )
+    answer = partial(
+        infer,
+        plan=recipe.plan,
+        detector=detector,
+        segmenter=segmenter,
+        nms_iou=config.nms_iou,
+        cross_class_iou=config.cross_class_iou,
+    )
+    return partial(
+        run_clips,
+        read_frames=partial(read_frames, max_pixels=max_image_pixels),
+        infer_frames=answer,
+        batch_frames=batch_frames,
+    )

@@ -1,0 +1,223 @@
+"""The command line: parse, call one function, print. The only reader of the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from autolabel.core.rows import Destination
+from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
+from autolabel.settings import Settings
+
+if TYPE_CHECKING:
+    from autolabel.bootstrap import Session
+    from autolabel.plan import Options, Plan
+
+EXIT_PARTIAL = 3
+EXIT_LATER = 75
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Pre-label Encord projects with Grounding DINO and SAM, unattended, without touching people's work.",
+    epilog="Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 some rows set aside, 75 try again later.",
+)
+
+
+@app.command()
+def push(
+    project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+    to: Annotated[Destination, typer.Option(help="Where labels go.")] = Destination.MAIN,
+    dataset: Annotated[str | None, typer.Option(help="Only rows of this dataset (title or hash).")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take up at most this many rows.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take up rows again that were set aside.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing anywhere.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+) -> None:
+    """Label a project's unlabelled rows and write them for review; rows with people's work are left alone.
+
+    Running it again adds nothing: what is done is remembered.
+    """
+    from autolabel.bootstrap import open_session
+
+    asks = not (yes or dry_run)
+    if asks and (as_json or not sys.stdin.isatty()):
+        raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
+    with open_session(_settings(config), project, exclusive=not dry_run) as session:
+        options = session.options(destination=to, dataset=dataset, limit=limit, retry_failed=retry_failed)
+        plan = session.plan(options)
+        if dry_run or asks:
+            _show_plan(session, plan, as_json=as_json)
+        if dry_run:
+            return
+        if asks and (not plan.todo or not typer.confirm("\nWrite this?")):
+            return
+        _execute(session, plan, options, as_json=as_json)
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Option(help="Id of a run that went to its own branch.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Copy what `push --to branch` wrote to main, only where main has no row yet; nothing is inferred."""
+    from autolabel.bootstrap import open_run
+
+    if not yes and (as_json or not sys.stdin.isatty()):
+        raise PermanentUsageError("nobody is here to confirm: give --yes to copy the run's rows to main")
+    with open_run(_settings(None), run) as (session, written):
+        options = session.options(only=written)
+        plan = session.plan(options)
+        if not yes and not typer.confirm(f"Copy {len(plan.todo)} rows to main of {session.project.title!r}?"):
+            return
+        _execute(session, plan, options, as_json=as_json, saves=False)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the latest runs and what became of every row the ledger knows. Reads the ledger only."""
+    from autolabel.bootstrap import open_ledger
+    from autolabel.console import print_status
+
+    ledger = open_ledger(_settings(None))
+    runs, counts = ledger.runs(limit=10), ledger.counts()
+    if as_json:
+        typer.echo(json.dumps({"runs": runs, "rows": counts}))
+    else:
+        print_status(runs, counts)
+
+
+@app.command()
+def sandbox(
+    folder: Annotated[Path, typer.Option("--dir", help="Where its state, key and log live.")],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    scenario: Annotated[str | None, typer.Option(help="Make a project first: demo or demo-agent.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Images in that project.")] = None,
+) -> None:
+    """Serve a stand-in of the Encord API on this machine, for trying things out. Talks to nobody else."""
+    from autolabel.sandbox.server import serve
+
+    try:
+        serve(folder, port, scenario, frames)
+    except (ValueError, OSError) as error:
+        raise PermanentUsageError(f"the sandbox cannot be served: {error}") from error
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Option("--dir", help="Where it lives [AUTOLABEL_HOME/demo].")] = None,
+) -> None:
+    """Run the main job on synthetic pictures: a sandbox on this machine, small models, a page of overlays.
+
+    Needs no account, network or GPU. Running it again changes nothing.
+    """
+    from autolabel.bootstrap import open_session
+    from autolabel.sandbox import running
+
+    home = (folder or _settings(None).home / "demo").absolute()
+    with running(home / "sandbox", scenario="demo") as served:
+        changes = {"domain": served["domain"], "ssh_key_file": Path(served["ssh_key_file"]), "home": home}
+        settings = Settings(_env_file=None).model_copy(update={**changes, "config": "demo"})
+        with open_session(settings, next(iter(served["projects"].values())), exclusive=True) as session:
+            options = session.options()
+            plan = session.plan(options)
+            _show_plan(session, plan, as_json=False)
+            _execute(session, plan, options, as_json=False)
+
+
+def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
+    from autolabel.console import describe_plan, print_plan
+    from autolabel.plan import seconds_per_frame
+
+    ports = session.ports
+    cost = seconds_per_frame(plan, ports.source, ports.inference, ports.spool)
+    described = describe_plan(plan, session.recipe, session.left_to_people, cost)
+    if as_json:
+        typer.echo(json.dumps(described))
+    else:
+        print_plan(described)
+
+
+def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, saves: bool = True) -> None:
+    """Run the plan, print what became of it, and end with the exit code that says so."""
+    from autolabel.console import print_result, progress
+
+    run = session.run(plan, saves=saves)
+    with progress(len(plan.todo)) as on_step:
+        run.execute(options, on_step)
+    summary = run.summary()
+    report = session.write_report(run) if run.samples else None
+    if as_json:
+        typer.echo(json.dumps({**summary, "report": report and str(report), "messages": run.tally.messages}))
+    else:
+        print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, run.tally.messages)
+        if report:
+            typer.echo(f"report: {report}")
+    raise typer.Exit(_exit_code(summary, plan))
+
+
+def _exit_code(summary: dict[str, Any], plan: Plan) -> int:
+    if summary["pending"] > plan.beyond_limit:
+        return EXIT_LATER
+    return EXIT_PARTIAL if summary["set_aside"] else 0
+
+
+def _settings(config: str | None) -> Settings:
+    from pydantic import ValidationError
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]).upper()
+        raise PermanentUsageError(f"the setting {where} is off: {first['msg']}; see .env.example") from None
+    return settings.model_copy(update={"config": config}) if config else settings
+
+
+def main() -> None:
+    """Entry point: every error ends as one line on stderr and an exit code, never as a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        app()
+    except Interrupted:
+        _fail("interrupted; nothing is lost, the next run goes on from here", EXIT_LATER)
+    except AutolabelError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug ends in one line too
+        _fail(f"this is a bug ({type(error).__name__}); nothing is lost. Please report {_keep_trace()}", 1)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise Interrupted
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"{'error: ' if code else ''}{message}", err=True)
+    sys.exit(code)
+
+
+def _keep_trace() -> Path:
+    """The traceback for a bug report, in a file of the user's own: it may name rows, but no query of a signed URL."""
+    trace = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1?...", traceback.format_exc())
+    descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(trace)
+    return Path(name)

@@ -1,0 +1,198 @@
+"""What a person reads: the plan, the progress and the result, in words. Results go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
+from autolabel.plan import Plan
+from autolabel.recipe import Recipe
+from autolabel.report import row_lines
+from autolabel.sync import Tally
+
+LINE_EVERY_S = 10.0
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def describe_plan(
+    plan: Plan, recipe: Recipe, left_to_people: Sequence[OntologyClass], seconds_per_frame: float | None
+) -> dict[str, Any]:
+    """The plan as JSON: rows that add up, cost, destination and why, prompts, what is left to people, writes."""
+    project, frames = plan.project, sum(row.frames for row in plan.to_infer)
+    return {
+        "project": {"hash": project.project_hash, "title": project.title},
+        "recipe": recipe.id,
+        "destination": plan.job.destination,
+        "why": _why(plan, recipe.branch),
+        "rows": {
+            "total": plan.total,
+            "to_label": len(plan.todo),
+            "beyond_limit": plan.beyond_limit,
+            "done_before": plan.done,
+            "left_alone": dict(Counter(reason for _, reason in plan.left_alone)),
+            "set_aside": dict(Counter(reason for _, reason in plan.set_aside)),
+        },
+        "frames": frames,
+        "seconds_per_frame": seconds_per_frame,
+        "seconds": None if seconds_per_frame is None else frames * seconds_per_frame,
+        "classes": [
+            {
+                "name": cls.name,
+                "shape": cls.shape,
+                "prompts": list(cls.prompts),
+                "threshold": cls.threshold,
+                "max_instances": cls.max_instances,
+            }
+            for cls in recipe.plan.classes
+        ],
+        "left_to_people": {
+            "classes": [f"{item.name} ({item.shape})" for item in left_to_people],
+            "attributes": [f"{item.name}: {name}" for item in project.classes for name in item.required],
+            "questions": list(project.required_questions),
+        },
+        "writes": {
+            "rows_saved_on_branch": len(plan.todo),
+            "rows_copied_to_main": len(plan.todo) if plan.job.destination == Destination.MAIN else 0,
+            "tasks_moved_on": len(plan.at_agent_stage),
+        },
+    }
+
+
+def _why(plan: Plan, branch: str) -> str:
+    if plan.job.destination == Destination.BRANCH:
+        return f"only our own label branch {branch} is written; `autolabel publish` copies it to main later"
+    stage = plan.project.workflow.first_human_stage
+    where = f"tasks wait at {stage.title}" if stage else "no annotation stage"
+    return f"{where}: labels go to our branch {branch} and are copied to main only where main has no row yet"
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    rows, left = plan["rows"], plan["left_to_people"]
+    out.print(f"[bold]{escape(plan['project']['title'])}[/]  {plan['project']['hash']}")
+    out.print(f"to {plan['destination']}: {escape(plan['why'])}\n")
+    lines = [
+        (rows["to_label"], "to label, by priority"),
+        (rows["beyond_limit"], "beyond --limit, for the next run"),
+        (rows["done_before"], "done by earlier runs"),
+        *((count, f"left alone: {REASON_TEXT[Reason(why)]}") for why, count in rows["left_alone"].items()),
+        *((count, f"set aside: {REASON_TEXT[Reason(why)]}") for why, count in rows["set_aside"].items()),
+        (rows["total"], "label rows in all"),
+    ]
+    _print_counts([(count, text) for count, text in lines if count])
+    out.print(f"\n{plan['frames']} frames to infer{_cost(plan)}\n")
+    for cls in plan["classes"]:
+        prompts = ", ".join(f'"{prompt}"' for prompt in cls["prompts"])
+        limits = f"score >= {cls['threshold']:g}, at most {cls['max_instances']} a frame"
+        out.print(f"  {escape(cls['name'])} ({cls['shape']}): {escape(prompts)}, {limits}")
+    for what, names in (
+        ("classes of other shapes", left["classes"]),
+        ("required attributes", left["attributes"]),
+        ("required questions", left["questions"]),
+    ):
+        if names:
+            out.print(f"  left to people, {what}: {escape(', '.join(names))}")
+    writes = plan["writes"]
+    out.print(
+        f"\nwrites: at most {writes['rows_saved_on_branch']} rows on our branch, "
+        f"{writes['rows_copied_to_main']} copies to main where it is free, {writes['tasks_moved_on']} tasks moved on"
+    )
+
+
+def _print_counts(lines: Sequence[tuple[int, str]]) -> None:
+    for count, text in lines:
+        out.print(f"{count:>7}  {escape(text)}")
+
+
+def _cost(plan: Mapping[str, Any]) -> str:
+    if not plan["frames"] or plan["seconds_per_frame"] is None:
+        return ""
+    return f", about {_duration(plan['seconds'])} ({plan['seconds_per_frame']:.2f} s a frame, measured just now)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages: Sequence[str]) -> None:
+    """The rows of a run in words, then what it wrote; `names` is class feature hash -> name."""
+    _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
+    written = ", ".join(f"{count} {names[key]}" for key, count in sorted(summary["objects"].items()))
+    out.print(f"objects written: {sum(summary['objects'].values())}" + (f" ({escape(written)})" if written else ""))
+    for message in messages[:5]:
+        err.print(f"  {escape(message)}")
+    if len(messages) > 5:
+        err.print(f"  ... and {len(messages) - 5} more; `autolabel status` counts them")
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[Tally], None]]:
+    """A bar with rate and time left on a terminal; else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _lines(total)
+        return
+    columns = (TextColumn("labelling"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
+        task = bar.add_task("rows", total=total, rate="")
+        started = time.monotonic()
+
+        def show(tally: Tally) -> None:
+            rate = f"{tally.finished / (time.monotonic() - started):.1f} rows/s"
+            bar.update(task, completed=tally.finished, rate=rate)
+
+        yield show
+
+
+def _lines(total: int) -> Callable[[Tally], None]:
+    started = last = time.monotonic()
+
+    def show(tally: Tally) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LINE_EVERY_S or not tally.finished:
+            return
+        last = now
+        rate = tally.finished / (now - started)
+        left = _duration((total - tally.finished) / rate)
+        err.print(f"{tally.finished}/{total} rows, {rate:.1f} rows/s, {left} left")
+
+    return show
+
+
+def print_status(runs: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> None:
+    """The latest runs, newest first, then the ledger's rows by project, destination and state."""
+    if not runs:
+        out.print("no run yet; start with `autolabel push --project HASH --limit 25`")
+        return
+    table = Table("run", "to", "recipe", "labelled", "objects", "pending", "project", box=None)
+    for run in runs:
+        done = json.loads(run["summary"]) if run["summary"] else {}
+        table.add_row(
+            run["id"],
+            run["destination"],
+            run["recipe_id"][:8],
+            str(done.get("labelled", "not finished")),
+            str(sum(done["objects"].values()) if done else ""),
+            str(done.get("pending", "")),
+            escape(run["project_title"]),
+        )
+    out.print(table)
+    titles = {run["project_hash"]: run["project_title"] for run in runs}
+    for row in counts:
+        reason = f": {REASON_TEXT[Reason(row['reason'])]}" if row["reason"] else ""
+        where = escape(titles.get(row["project_hash"], row["project_hash"]))
+        out.print(f"{row['rows']:>7}  {where} to {row['destination']}: {row['state'].replace('_', ' ')}{reason}")

@@ -1,0 +1,90 @@
+"""Ontology classes -> prompts -> the text that a detector reads, and back from its tokens to prompts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = Literal["bounding_box", "bitmask"]
+SHAPES: tuple[Shape, ...] = ("bounding_box", "bitmask")
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """How one ontology object is looked for.
+
+    - `feature_hash`: the ontology's key of the class; titles need not be unique, this is.
+    - `prompts`: texts that all mean this class; normalised, never empty.
+    - `threshold`: least class score that is kept, in [0, 1].
+    - `max_instances`: most objects of this class a frame may get; the best stay.
+    """
+
+    feature_hash: str
+    name: str
+    shape: Shape
+    prompts: tuple[str, ...]
+    threshold: float
+    max_instances: int
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """What a detector is asked: the classes, and `distractors`, prompts that mean none of them."""
+
+    classes: tuple[ClassPlan, ...]
+    distractors: tuple[str, ...] = ()
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All prompts in column order: each class's, then the distractors."""
+        return (*(prompt for cls in self.classes for prompt in cls.prompts), *self.distractors)
+
+    @property
+    def class_of_prompt(self) -> tuple[int, ...]:
+        """For each prompt the index of its class; -1 for a distractor."""
+        owners = [i for i, cls in enumerate(self.classes) for _ in cls.prompts]
+        return (*owners, *(-1 for _ in self.distractors))
+
+
+def normalise(text: str) -> str:
+    """A name as people write it -> a prompt as Grounding DINO was trained on.
+
+    Lower case; '.' and '?' end a phrase for the model, so inside one they become spaces, as do underscores.
+    May come out empty: the caller decides what that means.
+    """
+    return re.sub(r"[\s._?]+", " ", text).strip().lower()
+
+
+def pack_prompts(token_counts: Sequence[int], budget: int) -> list[range]:
+    """Consecutive prompts -> chunks that fit the token budget, split at prompt borders only.
+
+    `token_counts[i]` is what prompt i costs with its closing '.'. Raises ValueError when one alone is too long.
+    """
+    chunks: list[range] = []
+    start, used = 0, 0
+    for i, cost in enumerate(token_counts):
+        if cost > budget:
+            raise ValueError(f"prompt {i} takes {cost} tokens, the model reads at most {budget}")
+        if used + cost > budget:
+            chunks.append(range(start, i))
+            start, used = i, 0
+        used += cost
+    return [*chunks, range(start, len(token_counts))] if token_counts else []
+
+
+def prompt_spans(token_ids: Sequence[int], delimiter_ids: frozenset[int]) -> list[list[int]]:
+    """Positions of the tokens of each prompt in a tokenised 'a. b. c.', in order.
+
+    `delimiter_ids`: the ids of '.', '?' and the special tokens, which belong to no prompt.
+    """
+    spans: list[list[int]] = []
+    current: list[int] = []
+    for position, token in enumerate(token_ids):
+        if token not in delimiter_ids:
+            current.append(position)
+        elif current:
+            spans.append(current)
+            current = []
+    return [*spans, current] if current else spans

@@ -1,0 +1,205 @@
+"""Label rows, workflow and ontology as values, and why a row may not be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Destination(StrEnum):
+    """Where labels go. `agent-stage` comes with its lock; until then the plan never picks it."""
+
+    MAIN = "main"
+    BRANCH = "branch"
+
+
+class Reason(StrEnum):
+    """Why a row is left alone or set aside: for people and counts; logic only asks whether there is one."""
+
+    HUMAN_CONTENT = "human_content"
+    HAS_ROW_EMPTY = "has_row_empty"
+    OURS_THIS_RECIPE = "ours_this_recipe"
+    OURS_OTHER_RECIPE = "ours_other_recipe"
+    WRONG_STAGE = "wrong_stage"
+    ASSIGNED = "assigned"
+    SKIPPED_BY_HUMAN = "skipped_by_human"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    GONE = "gone"
+    DECODE = "decode"
+    WRONG_SIZE = "wrong_size"
+    TOO_LARGE = "too_large"
+    DOWNLOAD = "download"
+    CRASH = "crash"
+    INVALID_OUTPUT = "invalid_output"
+    REJECTED = "rejected"
+    READ_BACK = "read_back"
+
+
+REASON_TEXT: Mapping[Reason, str] = {
+    Reason.HUMAN_CONTENT: "people have labelled here",
+    Reason.HAS_ROW_EMPTY: "opened by someone, nothing drawn",
+    Reason.OURS_THIS_RECIPE: "pre-labelled by this recipe already, from another ledger",
+    Reason.OURS_OTHER_RECIPE: "pre-labelled by another recipe",
+    Reason.WRONG_STAGE: "not waiting at the first human stage",
+    Reason.ASSIGNED: "assigned to a person",
+    Reason.SKIPPED_BY_HUMAN: "skipped by a person",
+    Reason.UNSUPPORTED_TYPE: "data type not supported",
+    Reason.GONE: "no longer in the project",
+    Reason.DECODE: "the file is no picture that can be decoded",
+    Reason.WRONG_SIZE: "the picture's size is not what the platform says",
+    Reason.TOO_LARGE: "over the limit on pixels or bytes",
+    Reason.DOWNLOAD: "the file could not be downloaded",
+    Reason.CRASH: "the inference process died on it three times",
+    Reason.INVALID_OUTPUT: "the model's answer was malformed",
+    Reason.REJECTED: "the platform refuses its labels",
+    Reason.READ_BACK: "what the platform serves is not what was written",
+}
+
+
+@dataclass(frozen=True)
+class Pathway:
+    uuid: str
+    title: str
+    destination_uuid: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`kind` is the platform's word: ANNOTATION, REVIEW, CONSENSUS_ANNOTATION, CONSENSUS_REVIEW, AGENT or DONE."""
+
+    uuid: str
+    title: str
+    kind: str
+    pathways: tuple[Pathway, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workflow:
+    stages: tuple[Stage, ...]
+
+    @property
+    def first_human_stage(self) -> Stage | None:
+        """Where annotators begin."""
+        return next((stage for stage in self.stages if stage.kind == "ANNOTATION"), None)
+
+    @property
+    def agent_stage(self) -> Stage | None:
+        """The one Agent stage that hands over to people; None where there is none or more than one."""
+        human = {stage.uuid for stage in self.stages if stage.kind in ("ANNOTATION", "REVIEW")}
+        found = [
+            stage
+            for stage in self.stages
+            if stage.kind == "AGENT" and any(way.destination_uuid in human for way in stage.pathways)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def has_consensus(self) -> bool:
+        return any(stage.kind.startswith("CONSENSUS") for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class OntologyClass:
+    """An ontology object: `shape` is the platform's word; `required` names the attributes people must answer."""
+
+    feature_hash: str
+    name: str
+    shape: str
+    color: str
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Project:
+    project_hash: str
+    title: str
+    workflow: Workflow
+    classes: tuple[OntologyClass, ...]
+    required_questions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A label row's metadata as the listing gives it; reading it creates nothing.
+
+    `label_hash` is None until somebody, or something, opened the row on `main`.
+    """
+
+    data_hash: str
+    title: str
+    data_type: str
+    dataset_title: str
+    width_px: int
+    height_px: int
+    frames: int
+    priority: float
+    label_hash: str | None
+    last_edited_at: str
+    stage_uuid: str
+    task_uuid: str
+    assigned_to: str | None
+    item_uuid: str
+
+
+@dataclass(frozen=True)
+class RowContent:
+    """What stands in a row that was opened: hashes of its objects, and whether frame questions are answered."""
+
+    object_hashes: frozenset[str]
+    has_classifications: bool
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the judgement of a row needs beside the row itself.
+
+    - `contents`: data hash -> what stands in rows that have a label hash.
+    - `ours`: data hash -> object hashes that our receipts name there, whatever the recipe.
+    - `hashes_of_recipe`: every object hash that the present recipe can give to a row: it needs no ledger.
+    - `skipped`: data hashes of tasks that a person skipped at the first human stage.
+    """
+
+    workflow: Workflow
+    contents: Mapping[str, RowContent] = field(default_factory=dict)
+    ours: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    skipped: frozenset[str] = frozenset()
+    hashes_of_recipe: Callable[[LabelRow], frozenset[str]] = lambda row: frozenset()
+
+
+def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
+    """Why no destination may take this row, or None. People's work comes first, then everything else."""
+    if row.label_hash is not None:
+        return _reason_for_opened(row, context)
+    if row.data_type != "image":
+        return Reason.UNSUPPORTED_TYPE
+    if row.stage_uuid not in _waiting_stages(context.workflow):
+        return Reason.WRONG_STAGE
+    if row.assigned_to is not None:
+        return Reason.ASSIGNED
+    if row.data_hash in context.skipped:
+        return Reason.SKIPPED_BY_HUMAN
+    return None
+
+
+def _reason_for_opened(row: LabelRow, context: Context) -> Reason:
+    content = context.contents.get(row.data_hash)
+    if content is None or content.has_classifications:
+        return Reason.HUMAN_CONTENT
+    if not content.object_hashes:
+        return Reason.HAS_ROW_EMPTY
+    if content.object_hashes <= context.hashes_of_recipe(row):
+        return Reason.OURS_THIS_RECIPE
+    if content.object_hashes <= context.ours.get(row.data_hash, frozenset()):
+        return Reason.OURS_OTHER_RECIPE
+    return Reason.HUMAN_CONTENT
+
+
+def _waiting_stages(workflow: Workflow) -> set[str]:
+    stages = (workflow.first_human_stage, workflow.agent_stage)
+    return {stage.uuid for stage in stages if stage is not None}
+
+
+def in_queue_order(rows: list[LabelRow]) -> list[LabelRow]:
+    """The order in which people will meet them: priority first, then as listed."""
+    return sorted(rows, key=lambda row: -row.priority)

@@ -1,0 +1,101 @@
+"""Keeps download, inference and delivery busy at once, with bounds; isolates what kills the inference process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from autolabel.core.detections import FrameLabels
+from autolabel.core.rows import Reason
+from autolabel.errors import TransientWorkerDiedError
+from autolabel.protocols import Clip, ClipFailure, Inference
+
+STRIKES = 3
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def prefetch(items: Iterable[T], fetch: Callable[[T], R], threads: int, ahead: int) -> Iterator[tuple[T, R]]:
+    """Fetch items on threads, at most `ahead` at a time, and yield them in order. The first error ends it."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="download")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(fetch, item)))
+            if len(waiting) == ahead:
+                yield _first(waiting)
+        while waiting:
+            yield _first(waiting)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _first(waiting: deque[tuple[T, Future[R]]]) -> tuple[T, R]:
+    item, future = waiting.popleft()
+    return item, future.result()
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size`, the last one shorter."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    """One answer a clip whatever happens to the process: after a death each clip of the batch runs alone.
+
+    Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
+    """
+    try:
+        return inference.infer(clips)
+    except TransientWorkerDiedError:
+        return [_infer_alone(inference, clip) for clip in clips]
+
+
+def _infer_alone(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
+    message = ""
+    for _ in range(STRIKES):
+        try:
+            return inference.infer([clip])[0]
+        except TransientWorkerDiedError as error:
+            message = str(error)
+    return ClipFailure(Reason.CRASH, f"{message}, {STRIKES} times while it was the only one at work")
+
+
+class Background(Generic[T]):
+    """Runs a function over batches on a thread of its own, in order; `put` blocks while `depth` are waiting.
+
+    An error of the function surfaces at the next `put`, or at the end of the `with` block.
+    """
+
+    def __init__(self, work: Callable[[T], None], depth: int) -> None:
+        self._work = work
+        self._depth = depth
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="deliver")
+        self._waiting: deque[Future[None]] = deque()
+
+    def put(self, batch: T) -> None:
+        while self._waiting and (len(self._waiting) >= self._depth or self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._work, batch))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for future in self._waiting:
+                future.result()

@@ -1,0 +1,106 @@
+"""Every error that this program raises on purpose.
+
+    AutolabelError
+    ├── PermanentError                 trying again changes nothing
+    │   ├── PermanentUsageError        the request itself is off: option, URL, config, workflow   (exit 2)
+    │   ├── PermanentAccessError       key unknown, or no right to this project                   (exit 1)
+    │   ├── PermanentNotFoundError     the project, row or item is not there                      (exit 1)
+    │   ├── PermanentRejectedError     the platform understood a request and refuses it           (exit 1)
+    │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
+    │   ├── PermanentModelError        weights missing, or a model's answer is malformed          (exit 1)
+    │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
+    │   └── PermanentFloodError        too many rows hit a class's cap; nothing was written       (exit 1)
+    └── TransientError                 the next run may well succeed
+        ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
+        ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
+        ├── TransientUrlExpiredError   a signed URL ran out; sign again                           (row)
+        ├── TransientWorkerDiedError   the inference process ended without an answer              (row)
+        └── TransientBusyError         another run holds the project and does the work            (exit 0)
+
+A message says what happened to which row, that nothing was lost where that is so, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class AutolabelError(Exception):
+    """Base of all; `exit_code` is what the command line returns when it ends a run."""
+
+    exit_code = 1
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. No `except` for errors may swallow it, hence not an AutolabelError."""
+
+
+class PermanentError(AutolabelError):
+    """Trying the same again cannot help."""
+
+
+class PermanentUsageError(PermanentError):
+    exit_code = 2
+
+
+class PermanentAccessError(PermanentError):
+    pass
+
+
+class PermanentNotFoundError(PermanentError):
+    pass
+
+
+class PermanentRejectedError(PermanentError):
+    pass
+
+
+class PermanentMediaError(PermanentError):
+    """A row's media cannot be used. `reason` is the short word kept in the ledger."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PermanentMediaError], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
+
+
+class PermanentModelError(PermanentError):
+    pass
+
+
+class PermanentLedgerError(PermanentError):
+    pass
+
+
+class PermanentFloodError(PermanentError):
+    pass
+
+
+class TransientError(AutolabelError):
+    """The next try may succeed; nothing is lost meanwhile."""
+
+    exit_code = 75
+
+
+class TransientServiceError(TransientError):
+    pass
+
+
+class TransientRateLimitError(TransientError):
+    """`retry_after_s` is what the server asked for, None when it gave no number."""
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TransientUrlExpiredError(TransientError):
+    pass
+
+
+class TransientWorkerDiedError(TransientError):
+    pass
+
+
+class TransientBusyError(TransientError):
+    exit_code = 0

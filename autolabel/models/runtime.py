@@ -1,0 +1,80 @@
+"""What the families share in loading: transformers' models from a local folder, safely, quietly, all or nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from autolabel.errors import PermanentModelError
+
+# Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
+SMALL_MODEL_PARAMETERS = 20_000_000
+
+
+def load_pretrained(
+    model_class: Any, image_processor_class: Any, model_type: str, folder: Path, device: str
+) -> tuple[Any, Any]:
+    """A folder's (model, image processor); the model in float32 on `device`, for inference.
+
+    - `model_class`: one of transformers' Auto classes; `model_type`: what config.json must say.
+    - `image_processor_class`: the family's Pillow one, so that machines with and without torchvision see the same
+      pixels; transformers' Auto class picks by what is installed, and before 5.23 refuses without torchvision.
+    - `device`: torch's word, or `auto` for the GPU where there is one.
+    - Only safetensors, only local files, no code from the folder. A weight that is missing would be random: refused.
+
+    Raises PermanentModelError in one line. A small model on the CPU sets torch to one thread.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    with loading(folder):
+        _require_type(folder, model_type)
+        model, info = model_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+        _require_whole(info["missing_keys"])
+        image_processor = image_processor_class.from_pretrained(folder, local_files_only=True)
+        model = model.to(device).eval()
+    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL_PARAMETERS:
+        torch.set_num_threads(1)
+    return model, image_processor
+
+
+@contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """What transformers raises on files that are damaged, missing or do not fit -> one line, PermanentModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, AssertionError, SafetensorError) as exc:
+        cause = str(exc).partition("\n")[0]
+        raise PermanentModelError(f"cannot load the weights in {folder}: {cause}") from exc
+
+
+def _require_type(folder: Path, model_type: str) -> None:
+    found = json.loads((folder / "config.json").read_text()).get("model_type")
+    if found != model_type:
+        raise ValueError(f"they are of type {found!r}, {model_type!r} is needed")
+
+
+def _require_whole(missing_keys: Collection[str]) -> None:
+    if missing_keys:
+        raise ValueError(f"{len(missing_keys)} weights are missing, first {min(missing_keys)!r}")
+
+
+def require_finite(values: torch.Tensor, what: str) -> None:
+    """Raises PermanentModelError, naming `what`, where a model's answer holds NaN or infinity."""
+    if not torch.isfinite(values).all():
+        raise PermanentModelError(f"the model's {what} hold NaN or infinity; the weights may be damaged")

@@ -1,0 +1,164 @@
+"""Every seam of the program on one page, with the values that cross it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autolabel.core.assemble import Instance
+from autolabel.core.detections import Detections, FrameLabels, Mask
+from autolabel.core.prompts import PromptPlan
+from autolabel.core.rows import LabelRow, Project, Reason, RowContent
+
+RGB = NDArray[np.uint8]
+"""(H, W, 3) uint8, red first, upright as the platform shows it."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Some frames of one label row in one spooled file: what a worker decodes.
+
+    - `frame_indices`: within the label row; a still image is `range(0, 1)`.
+    - `width_px`, `height_px`: what the platform says of the row; a picture of another size is refused.
+    """
+
+    data_hash: str
+    path: Path
+    frame_indices: range
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class ClipFailure:
+    """A clip that cannot be used, and why; the rest of its batch is not touched by it."""
+
+    reason: Reason
+    message: str
+
+
+class TextDetector(Protocol):
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        """Look for the plan's prompts.
+
+        - One result an image, in the same order; `images` may be empty and may differ in size.
+        - `scores` has one column a prompt of `plan.prompts`, in its order, in [0, 1].
+        - No threshold is applied beyond dropping what could never matter; suppression is the pipeline's.
+        - Masks may already be there; the pipeline asks a BoxSegmenter only for detections without one.
+        """
+        ...
+
+
+class BoxSegmenter(Protocol):
+    def segment(self, images: Sequence[RGB], boxes_xyxy_px: Sequence[NDArray[np.float32]]) -> list[list[Mask]]:
+        """A Mask a box, in the same order; box lists (n, 4) may be empty or ragged. Never N full-size arrays."""
+        ...
+
+
+class FrameReader(Protocol):
+    def __call__(self, clip: Clip) -> Iterable[tuple[int, RGB]]:
+        """Decode a clip's frames in order, as (frame index, picture).
+
+        Raises PermanentMediaError with its reason for a file that is no such picture, too large, or of another size.
+        """
+        ...
+
+
+class Inference(Protocol):
+    """The inference process as its users see it. Not shared between threads."""
+
+    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+        """One answer a clip, in the same order. Stateless: any mix of rows, any order, any batch.
+
+        Raises TransientWorkerDiedError when the process ended; the next call starts another.
+        Raises PermanentModelError when the models cannot be loaded.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """What is read from the platform. Nothing here creates or changes anything there."""
+
+    def project(self) -> Project: ...
+
+    def rows(self, dataset: str | None = None) -> list[LabelRow]:
+        """All label rows of `main`, or of one dataset (title or hash); metadata only."""
+        ...
+
+    def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
+        """What stands in rows that have a label hash, by data hash; rows that vanished are missing."""
+        ...
+
+    def skipped(self) -> frozenset[str]:
+        """Data hashes of tasks that a person skipped at the first human stage."""
+        ...
+
+    def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        """Spool a row's media, under limits, into new files of `folder`.
+
+        Raises PermanentMediaError (too large, gone), TransientServiceError after its own retries.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Write:
+    """A row and all that is to stand in it."""
+
+    row: LabelRow
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the platform served back after a write.
+
+    - `digest`: SHA-256 over the objects as served, canonical.
+    """
+
+    branch: str
+    label_hash: str
+    object_hashes: tuple[str, ...]
+    feature_hashes: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """A row that was not taken after all: a person came first. Nothing of ours is on `main`."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A row that the platform or the read-back refuses; it is set aside with the message."""
+
+    reason: Reason
+    message: str
+
+
+Outcome = Receipt | Left | Refused
+
+
+class Sink(Protocol):
+    """What is written to the platform. Idempotent: the same call again has the effect of one."""
+
+    def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
+        """Put rows on our own branch and read them back; by data hash. `main` is not touched."""
+        ...
+
+    def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
+        """Copy rows from our branch to `main` where `main` has none, and read `main` back; by data hash."""
+        ...
+
+    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> None:
+        """Move tasks on from the Agent stage. A task that has moved already is fine."""
+        ...

@@ -1,0 +1,107 @@
+"""A spooled picture file -> upright RGB frames, under limits. Files come from anywhere and are not trusted."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from autolabel.core.rows import Reason
+from autolabel.errors import PermanentMediaError
+from autolabel.protocols import RGB, Clip
+
+# What the platform takes as images, and no other: Pillow's EPS reader, for one, starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")
+# What Pillow's readers raise on broken files; each format in its own way.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+)
+BACKDROP = (255, 255, 255)
+
+
+def read_frames(clip: Clip, max_pixels: int) -> Iterator[tuple[int, RGB]]:
+    """The one frame of a still picture, as (frame index, (H, W, 3) uint8).
+
+    - Sizes are read off the header and checked before any pixel is decoded.
+    - Turned by its EXIF orientation where that gives the platform's width and height; where only the stored size
+      does, the platform ignores EXIF, and so do we.
+    - Transparency lies over white; 16-bit grey keeps its upper 8 bits, as Pillow does for 16-bit colour; CMYK,
+      palette and grey become RGB. Colour profiles are not applied.
+
+    Raises PermanentMediaError: `too_large` over `max_pixels`; `wrong_size`; `decode` for what is no such picture, is
+    damaged, has several frames (which of them was meant?) or pixel values without a defined white (32-bit).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about oddities of the file that Pillow copes with
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(clip.path, formats=_readable_formats()) as image:
+                _check_header(image, clip, max_pixels)
+                pixels = _to_rgb(_upright(image, clip))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as exc:
+        raise PermanentMediaError(Reason.TOO_LARGE, f"{clip.path.name}: {exc}") from exc
+    except BROKEN as exc:
+        raise PermanentMediaError(
+            Reason.DECODE, f"{clip.path.name} cannot be decoded: {type(exc).__name__}: {exc}"
+        ) from exc
+    yield clip.frame_indices[0], pixels
+
+
+def _readable_formats() -> list[str]:
+    """`FORMATS` less what this build of Pillow cannot read (AVIF, before 11.3)."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_header(image: Image.Image, clip: Clip, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise PermanentMediaError(
+            Reason.TOO_LARGE, f"{clip.path.name} has {width}x{height} pixels, the limit is {max_pixels} in all"
+        )
+    if sorted(image.size) != sorted((clip.width_px, clip.height_px)):
+        raise _wrong_size(image, clip)
+    frames = getattr(image, "n_frames", 1)
+    # MPO is what phones write: a JPEG with a preview or a second eye behind the picture.
+    if frames > 1 and image.format != "MPO":
+        raise PermanentMediaError(
+            Reason.DECODE, f"{clip.path.name} holds {frames} frames, a still picture was expected"
+        )
+
+
+def _upright(image: Image.Image, clip: Clip) -> Image.Image:
+    expected = (clip.width_px, clip.height_px)
+    image.load()
+    turned = ImageOps.exif_transpose(image)
+    if turned.size == expected:
+        return turned
+    if image.size == expected:
+        return image
+    raise _wrong_size(image, clip)
+
+
+def _wrong_size(image: Image.Image, clip: Clip) -> PermanentMediaError:
+    stored, expected = "x".join(map(str, image.size)), f"{clip.width_px}x{clip.height_px}"
+    return PermanentMediaError(Reason.WRONG_SIZE, f"{clip.path.name} is {stored}, the platform says {expected}")
+
+
+def _to_rgb(image: Image.Image) -> RGB:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"32-bit pixel values (mode {image.mode}) have no defined white")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, BACKDROP), image)
+    return np.array(image.convert("RGB"))

@@ -1,0 +1,195 @@
+"""Reads a project: its workflow, ontology, label rows and media. Creates and changes nothing on the platform."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+import requests
+from encord.exceptions import EncordException
+from encord.objects import LabelRowV2, OntologyStructure
+from encord.workflow.stages.agent import AgentStage
+from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
+from encord.workflow.workflow import WorkflowStage
+
+from autolabel.core.rows import (
+    LabelRow,
+    OntologyClass,
+    Pathway,
+    Project,
+    Reason,
+    RowContent,
+    Stage,
+    Workflow,
+)
+from autolabel.errors import PermanentMediaError, TransientServiceError, TransientUrlExpiredError
+from autolabel.protocols import Clip
+from autolabel.remote.client import Connection, remote_call, retrying
+
+READ_BUNDLE = 100
+DOWNLOAD_TIMEOUT_S = (10, 60)
+CHUNK_BYTES = 1 << 18
+
+
+class EncordSource:
+    """`protocols.Source` over the SDK's reading client."""
+
+    def __init__(self, connection: Connection, max_media_bytes: int) -> None:
+        self._connection = connection
+        self._max_media_bytes = max_media_bytes
+        self._threads = threading.local()
+
+    def project(self) -> Project:
+        raw = self._connection.reading
+        structure = raw.ontology_structure
+        return Project(
+            project_hash=raw.project_hash,
+            title=raw.title,
+            workflow=Workflow(tuple(_stage(stage) for stage in raw.workflow.stages)),
+            classes=_classes(structure),
+            required_questions=tuple(
+                question.title for question in structure.classifications if question.attributes[0].required
+            ),
+        )
+
+    def rows(self, dataset: str | None = None) -> list[LabelRow]:
+        with remote_call("listing the project's label rows"):
+            listed = self._connection.reading.list_label_rows_v2()
+        return [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+
+    def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
+        found: dict[str, RowContent] = {}
+        for start in range(0, len(rows), READ_BUNDLE):
+            hashes = [row.data_hash for row in rows[start : start + READ_BUNDLE] if row.label_hash]
+            found |= self._read_contents(hashes)
+        return found
+
+    def _read_contents(self, data_hashes: list[str]) -> dict[str, RowContent]:
+        """One bundle; where a row cannot be read by the SDK, one by one, and that row stays unknown."""
+        if not data_hashes:
+            return {}
+        project = self._connection.reading
+        with remote_call(f"reading {len(data_hashes)} rows that people opened"):
+            listed = [row for row in project.list_label_rows_v2(data_hashes=data_hashes) if row.label_hash]
+        try:
+            with project.create_bundle() as bundle:
+                for row in listed:
+                    row.initialise_labels(bundle=bundle, include_archived=True)
+        except EncordException:
+            if len(data_hashes) == 1:
+                return {}
+            return {k: v for data_hash in data_hashes for k, v in self._read_contents([data_hash]).items()}
+        return {row.data_hash: _content(row) for row in listed if row.is_labelling_initialised}
+
+    def skipped(self) -> frozenset[str]:
+        stage = next(
+            (s for s in self._connection.reading.workflow.stages if isinstance(s, AnnotationStage)),
+            None,
+        )
+        if stage is None:
+            return frozenset()
+        with remote_call(f"listing skipped tasks at {stage.title}"):
+            return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
+
+    def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        path = self._fetch(row, folder)
+        return [Clip(row.data_hash, path, range(row.frames), row.width_px, row.height_px)]
+
+    @retrying
+    def _fetch(self, row: LabelRow, folder: Path) -> Path:
+        """Sign and stream; a retry signs again, so a URL that ran out is only a lost second."""
+        url = self._signed_url(row)
+        try:
+            with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+                return self._spool(row, answer, folder)
+        except requests.RequestException as error:
+            # `from None`: the exception's text holds the signed URL.
+            raise TransientServiceError(f"download of {row.title!r} broke off ({error.__class__.__name__})") from None
+
+    def _signed_url(self, row: LabelRow) -> str:
+        with remote_call(f"signing the media of {row.title!r}"):
+            item = self._connection.client.get_storage_items([UUID(row.item_uuid)], sign_url=True)[0]
+            url = item.get_signed_url()
+        if url is None:
+            raise PermanentMediaError(Reason.GONE, f"the platform has no file for {row.title!r}")
+        return url
+
+    def _session(self) -> requests.Session:
+        """One a thread: connections are reused, sessions are not shared."""
+        if not hasattr(self._threads, "session"):
+            self._threads.session = requests.Session()
+        session: requests.Session = self._threads.session
+        return session
+
+    def _spool(self, row: LabelRow, answer: requests.Response, folder: Path) -> Path:
+        if answer.status_code in (400, 403):
+            raise TransientUrlExpiredError(f"the signed URL of {row.title!r} was refused ({answer.status_code})")
+        if answer.status_code == 404:
+            raise PermanentMediaError(Reason.GONE, f"the file of {row.title!r} is not there (404)")
+        if answer.status_code != 200:
+            raise TransientServiceError(f"download of {row.title!r} answered {answer.status_code}")
+        size = 0
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
+            for chunk in answer.iter_content(CHUNK_BYTES):
+                size += len(chunk)
+                if size > self._max_media_bytes:
+                    message = f"{row.title!r} is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
+                    raise PermanentMediaError(Reason.TOO_LARGE, message)
+                spooled.write(chunk)
+        if size != int(answer.headers.get("Content-Length", size)):
+            raise TransientServiceError(f"download of {row.title!r} ended early, at {size} bytes")
+        return Path(spooled.name)
+
+
+def _stage(stage: WorkflowStage) -> Stage:
+    ways = stage.pathways if isinstance(stage, AgentStage) else []
+    return Stage(
+        uuid=str(stage.uuid),
+        title=stage.title,
+        kind=stage.stage_type.value,
+        pathways=tuple(Pathway(str(way.uuid), way.name, str(way.destination_uuid)) for way in ways),
+    )
+
+
+def _classes(structure: OntologyStructure) -> tuple[OntologyClass, ...]:
+    return tuple(
+        OntologyClass(
+            feature_hash=item.feature_node_hash,
+            name=item.name,
+            shape=item.shape.value,
+            color=item.color,
+            required=tuple(attribute.name for attribute in item.attributes if attribute.required),
+        )
+        for item in structure.objects
+        if not item.archived
+    )
+
+
+def _label_row(row: LabelRowV2) -> LabelRow:
+    node = row.workflow_graph_node
+    return LabelRow(
+        data_hash=row.data_hash,
+        title=row.data_title,
+        data_type=row.data_type.value.lower(),
+        dataset_title=row.dataset_title,
+        width_px=row.width or 0,
+        height_px=row.height or 0,
+        frames=row.number_of_frames,
+        priority=row.priority or 0.0,
+        label_hash=row.label_hash,
+        last_edited_at=str(row.last_edited_at or ""),
+        stage_uuid=str(node.uuid) if node else "",
+        task_uuid=str(row.task_uuid or ""),
+        assigned_to=row.assigned_user_email,
+        item_uuid=str(row.backing_item_uuid or ""),
+    )
+
+
+def _content(row: LabelRowV2) -> RowContent:
+    return RowContent(
+        frozenset(item.object_hash for item in row.get_object_instances()),
+        bool(row.get_classification_instances()),
+    )

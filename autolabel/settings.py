@@ -1,0 +1,57 @@
+"""How it runs: environment and `.env`. Not hashed into the recipe. Only the command line reads this."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs import user_state_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Pathways(BaseModel):
+    """Names of the Agent stage's pathways by outcome; left out, the stage's only pathway."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    labelled: str | None = None
+    empty: str | None = None
+    failed: str | None = None
+
+
+class Settings(BaseSettings):
+    """One field an environment variable; `.env.example` lists them all, and a test compares the two."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AUTOLABEL_", env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    ssh_key_file: Path | None = Field(
+        None,
+        validation_alias="ENCORD_SSH_KEY_FILE",
+        description="File with the private key (Ed25519, OpenSSH format).",
+    )
+    ssh_key: SecretStr | None = Field(
+        None, validation_alias="ENCORD_SSH_KEY", description="The private key itself; used when no file is named."
+    )
+    domain: str = Field(
+        "https://api.encord.com",
+        validation_alias="ENCORD_DOMAIN",
+        description="The platform's API; https://api.us.encord.com for the US.",
+    )
+    home: Path = Field(
+        user_state_path("autolabel"), description="Where the ledger, reports and spooled media live; a local disk."
+    )
+    config: str = Field("default", description="Recipe: a name in configs/ or a path to a YAML file.")
+    device: str = Field("auto", description="Torch device for the models: auto, cpu, cuda, cuda:1 ...")
+    batch_frames: int = Field(8, ge=1, description="Most frames in one forward pass.")
+    write_rows: int = Field(20, ge=1, description="Most label rows in one request.")
+    download_threads: int = Field(4, ge=1, description="Downloads that run ahead of the models.")
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are set aside undecoded.")
+    max_media_bytes: int = Field(
+        200_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
+    )
+    pathways: Pathways = Field(
+        Pathways(),
+        description="Agent stage pathway by outcome, e.g. AUTOLABEL_PATHWAYS__LABELLED=review; also EMPTY, FAILED.",
+    )

@@ -1,0 +1,325 @@
+"""Carries a plan out: infer what is new, deliver it safely, account for every row. Every trigger ends here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from autolabel.core.assemble import Instance, assemble
+from autolabel.core.detections import FrameLabels
+from autolabel.core.identity import digest
+from autolabel.core.rows import Destination, LabelRow, Reason
+from autolabel.engine import Background, in_batches, infer_isolated, prefetch
+from autolabel.errors import PermanentFloodError, PermanentMediaError, TransientError
+from autolabel.ledger import Ledger, Move, State
+from autolabel.plan import Options, Plan
+from autolabel.protocols import Clip, ClipFailure, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
+from autolabel.recipe import Recipe
+
+GUARD_ROWS = 20
+GUARD_SHARE = 0.30
+SUSPECT_ATTEMPTS = 2
+SAMPLE_ROWS = 60
+
+Labelled = tuple[LabelRow, list[FrameLabels] | ClipFailure]
+
+
+@dataclass
+class Tally:
+    """What became of the rows of a run so far."""
+
+    labelled: int = 0
+    empty: int = 0
+    inferred_frames: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    dropped_by_cap: Counter[str] = field(default_factory=Counter)
+    left_alone: Counter[str] = field(default_factory=Counter)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def finished(self) -> int:
+        return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A delivered row with its picture still at hand, for the report."""
+
+    row: LabelRow
+    path: Path
+    instances: tuple[Instance, ...]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
+
+    source: Source
+    sink: Sink
+    ledger: Ledger
+    inference: Inference
+    spool: Path
+
+
+class Run:
+    """One execution of a plan. Whatever stops it, the ledger holds every row where the next run takes it up.
+
+    `saves` is False when labels stand on our branch already and are only to be published.
+    """
+
+    def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, *, saves: bool = True) -> None:
+        self.plan = plan
+        self.tally = Tally()
+        self.samples: list[Sample] = []
+        self._recipe, self._ports, self.id, self._saves = recipe, ports, run_id, saves
+        self._ledger, self._job = ports.ledger, plan.job
+        self._paths: dict[str, Path] = {}
+
+    def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
+        """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
+
+        Raises PermanentFloodError, before any write, when too many of the first rows hit a class's cap.
+        Raises TransientError when the platform stays out of reach. Nothing is lost either way.
+        """
+        self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
+        try:
+            self._take_up()
+            stream = self._infer(options, on_step)
+            first = list(islice(stream, GUARD_ROWS))
+            self._stop_floods(first)
+            deliver: Callable[[list[Labelled]], None] = lambda batch: self._deliver(batch, on_step)  # noqa: E731
+            with Background(deliver, depth=2) as delivery:
+                for batch in in_batches(chain(first, stream), options.write_rows):
+                    delivery.put(batch)
+            self._let_go()
+        finally:
+            self._ledger.finish_run(self.id, self.summary())
+        return self.tally
+
+    def summary(self) -> dict[str, Any]:
+        """The run in numbers; the rows add up to the plan's total."""
+        plan, tally = self.plan, self.tally
+        left = Counter(reason for _, reason in plan.left_alone) + tally.left_alone
+        aside = Counter(reason for _, reason in plan.set_aside) + tally.set_aside
+        return {
+            "run": self.id,
+            "project": plan.job.project_hash,
+            "recipe": plan.job.recipe_id,
+            "destination": plan.job.destination,
+            "total": plan.total,
+            "labelled": tally.labelled,
+            "empty": tally.empty,
+            "done_before": plan.done,
+            "left_alone": dict(left),
+            "set_aside": dict(aside),
+            "pending": len(plan.todo) - tally.finished + plan.beyond_limit,
+            "objects": dict(tally.objects),
+            "dropped_by_cap": dict(tally.dropped_by_cap),
+            "inferred_frames": tally.inferred_frames,
+        }
+
+    def _take_up(self) -> None:
+        """Record what the plan leaves alone, and claim what it does not."""
+        plan = self.plan
+        news = [(row, why) for row, why in plan.left_alone if _reason_on_record(plan, row) != why]
+        under_way = (State.INFERRED, State.INTENT, State.WRITTEN)
+        claimed = [row for row in plan.todo if _state(plan, row) not in under_way]
+        self._ledger.find(self._job, self.id, [row.data_hash for row in (*claimed, *(row for row, _ in news))])
+        self._move(Move(row.data_hash, State.LEFT_ALONE, why) for row, why in news)
+        self._move(Move(row.data_hash, State.LEASED) for row in claimed)
+        self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
+
+    def _infer(self, options: Options, on_step: Callable[[Tally], None]) -> Iterator[Labelled]:
+        """Every row of the plan with its detections: kept ones first, then fresh ones, suspects last and alone."""
+        for row in self.plan.todo:
+            if row.data_hash in self.plan.stored:
+                yield row, self._ledger.detections(self._job.recipe_id, row.data_hash)
+        suspects = [row for row in self.plan.to_infer if self._attempts(row) >= SUSPECT_ATTEMPTS]
+        ordinary = [row for row in self.plan.to_infer if self._attempts(row) < SUSPECT_ATTEMPTS]
+        for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
+            fetched = prefetch(rows, self._fetch, options.download_threads, 2 * size + options.download_threads)
+            for batch in in_batches(fetched, size):
+                yield from self._infer_batch(batch)
+                on_step(self.tally)
+
+    def _attempts(self, row: LabelRow) -> int:
+        record = self.plan.records.get(row.data_hash)
+        return record.attempts if record else 0
+
+    def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
+        """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
+        try:
+            return self._ports.source.download(row, self._ports.spool)
+        except PermanentMediaError as error:
+            return ClipFailure(Reason(error.reason), str(error))
+        except TransientError as error:
+            self.tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
+            return None
+
+    def _infer_batch(self, batch: Sequence[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[Labelled]:
+        yield from ((row, clips) for row, clips in batch if isinstance(clips, ClipFailure))
+        ready = {row: clips for row, clips in batch if isinstance(clips, list)}
+        self._ledger.start_attempt(self._job, [row.data_hash for row in ready])
+        answers = iter(infer_isolated(self._ports.inference, [clip for clips in ready.values() for clip in clips]))
+        labelled = {row: _joined([next(answers) for _ in clips]) for row, clips in ready.items()}
+        self._ledger.put_detections(
+            self._job,
+            self.id,
+            {row.data_hash: frames for row, frames in labelled.items() if not isinstance(frames, ClipFailure)},
+        )
+        for row, frames in labelled.items():
+            if not isinstance(frames, ClipFailure):
+                self.tally.inferred_frames += len(frames)
+            self._keep_or_drop(row, ready[row])
+            yield row, frames
+
+    def _keep_or_drop(self, row: LabelRow, clips: Sequence[Clip]) -> None:
+        """Pictures of the first rows stay until the report is drawn; the others go at once."""
+        for clip in clips:
+            if len(self._paths) < SAMPLE_ROWS:
+                self._paths[row.data_hash] = clip.path
+            else:
+                clip.path.unlink(missing_ok=True)
+
+    def _stop_floods(self, first: Sequence[Labelled]) -> None:
+        hits: Counter[str] = Counter()
+        for _, frames in first:
+            if isinstance(frames, list):
+                hits.update({name for frame in frames for name in frame.dropped_by_cap})
+        for feature_hash, count in hits.most_common(1):
+            if count > GUARD_SHARE * len(first):
+                cls = next(cls for cls in self._recipe.plan.classes if cls.feature_hash == feature_hash)
+                raise PermanentFloodError(
+                    f"class {cls.name!r} hit its cap of {cls.max_instances} instances on {count} of the first "
+                    f"{len(first)} rows, so the run stopped before any write. Raise its threshold ({cls.threshold}), "
+                    "give it better prompts, or raise max_instances if there really are so many"
+                )
+
+    def _deliver(self, batch: Sequence[Labelled], on_step: Callable[[Tally], None]) -> None:
+        """Write a batch and settle each of its rows, whatever its outcome."""
+        outcomes: dict[str, Outcome | None] = {}
+        writes: list[Write] = []
+        for row, frames in batch:
+            if isinstance(frames, ClipFailure):
+                outcomes[row.data_hash] = Refused(frames.reason, f"{row.title}: {frames.message}")
+                continue
+            for frame in frames:
+                self.tally.dropped_by_cap.update(frame.dropped_by_cap)
+            instances = assemble(frames, self._recipe.shapes, self._job.recipe_id, row.data_hash)
+            self._sample(row, instances)
+            if instances:
+                writes.append(Write(row, tuple(instances)))
+            else:
+                outcomes[row.data_hash] = None
+        outcomes |= self._write(writes)
+        self._settle([row for row, _ in batch], outcomes)
+        self.tally.objects.update(
+            item.feature_hash
+            for write in writes
+            for item in write.instances
+            if isinstance(outcomes[write.row.data_hash], Receipt)
+        )
+        on_step(self.tally)
+
+    def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
+        """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""
+        if not writes:
+            return {}
+        self._move(Move(item.row.data_hash, State.INTENT, intent_digest=_intent(item.instances)) for item in writes)
+        outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
+        if self._job.destination == Destination.MAIN:
+            refused = {key for key, outcome in outcomes.items() if not isinstance(outcome, Receipt)}
+            rows = [item.row for item in writes if item.row.data_hash not in refused]
+            outcomes |= self._ports.sink.copy_to_main(rows)
+        return outcomes
+
+    def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> None:
+        """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished."""
+        receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
+        self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
+        self._proceed([(row, _pathway(outcomes[row.data_hash])) for row in rows])
+        self._move(_last_move(key, outcome) for key, outcome in outcomes.items())
+        self.tally.labelled += len(receipts)
+        for outcome in outcomes.values():
+            if outcome is None:
+                self.tally.empty += 1
+            elif isinstance(outcome, Left):
+                self.tally.left_alone[outcome.reason] += 1
+            elif isinstance(outcome, Refused):
+                self.tally.set_aside[outcome.reason] += 1
+                self.tally.messages.append(outcome.message)
+
+    def _proceed(self, rows: Sequence[tuple[LabelRow, str]]) -> None:
+        stage = self.plan.project.workflow.agent_stage
+        waiting = {row.data_hash for row in self.plan.at_agent_stage}
+        for outcome, pathway in self.plan.pathways.items():
+            moving = [row for row, name in rows if name == outcome and row.data_hash in waiting]
+            if stage is not None and moving:
+                self._ports.sink.proceed(moving, stage.uuid, pathway)
+
+    def _let_go(self) -> None:
+        """Rows the plan left alone at the Agent stage go to people too, in batches like any other."""
+        for batch in in_batches(self.plan.left_alone, 50):
+            self._proceed([(row, _pathway(Left(reason))) for row, reason in batch])
+
+    def _sample(self, row: LabelRow, instances: Sequence[Instance]) -> None:
+        if row.data_hash in self._paths:
+            self.samples.append(Sample(row, self._paths[row.data_hash], tuple(instances)))
+
+    def _move(self, moves: Iterable[Move]) -> None:
+        self._ledger.move(self._job, self.id, list(moves))
+
+
+def _state(plan: Plan, row: LabelRow) -> State | None:
+    record = plan.records.get(row.data_hash)
+    return record.state if record else None
+
+
+def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:
+    record = plan.records.get(row.data_hash)
+    return record.reason if record and record.state == State.LEFT_ALONE else None
+
+
+def _joined(answers: Sequence[list[FrameLabels] | ClipFailure]) -> list[FrameLabels] | ClipFailure:
+    """The answers for a row's clips; one that failed fails the row, since half a row is a wrong row."""
+    failure = next((answer for answer in answers if isinstance(answer, ClipFailure)), None)
+    return failure or [frame for answer in answers if isinstance(answer, list) for frame in answer]
+
+
+def _pathway(outcome: Outcome | None) -> str:
+    """Which pathway's kind an outcome is: `labelled` where labels stand, `empty` where none do, else `failed`."""
+    if outcome is None or outcome == Left(Reason.HAS_ROW_EMPTY):
+        return "empty"
+    if isinstance(outcome, Receipt) or outcome in (Left(Reason.HUMAN_CONTENT), Left(Reason.OURS_THIS_RECIPE)):
+        return "labelled"
+    return "failed"
+
+
+def _last_move(data_hash: str, outcome: Outcome | None) -> Move:
+    if isinstance(outcome, Left):
+        return Move(data_hash, State.LEFT_ALONE, outcome.reason)
+    if isinstance(outcome, Refused):
+        return Move(data_hash, State.SET_ASIDE, outcome.reason, outcome.message)
+    return Move(data_hash, State.DONE)
+
+
+def _intent(instances: Sequence[Instance]) -> str:
+    """Digest of what is about to be written."""
+    return digest(
+        [
+            [
+                item.object_hash,
+                item.feature_hash,
+                place.frame_index,
+                place.detection.score,
+                place.detection.box_xyxy_px,
+            ]
+            for item in instances
+            for place in item.placements
+        ]
+    )

@@ -1,0 +1,169 @@
+"""The inference process: spooled files and frame ranges go in, FrameLabels come out, nothing else crosses."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeVar
+
+from autolabel.core.detections import FrameLabels
+from autolabel.core.rows import Reason
+from autolabel.errors import (
+    AutolabelError,
+    PermanentMediaError,
+    PermanentModelError,
+    TransientWorkerDiedError,
+)
+from autolabel.protocols import RGB, Clip, ClipFailure, FrameReader
+
+logger = logging.getLogger(__name__)
+
+Answer = list[FrameLabels] | ClipFailure
+Infer = Callable[[Sequence[Clip]], list[Answer]]
+InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
+Item = TypeVar("Item")
+
+TERMINATE_TIMEOUT_S = 2.0
+
+
+class InferenceProcess:
+    """An `Inference` in a spawned process, started at the first question and again after a death.
+
+    `load` runs in the child and gives what answers there; it must be picklable: a module's function or a `partial`
+    of one. Where it fails, that question raises its error and the next one tries again.
+    """
+
+    def __init__(self, load: Callable[[], Infer]) -> None:
+        self._load = load
+        self._child: tuple[BaseProcess, Connection] | None = None
+
+    def infer(self, clips: Sequence[Clip]) -> list[Answer]:
+        """See `Inference`. Errors that the child raises on purpose come through with their type and message."""
+        process, pipe = self._child or self._start()
+        try:
+            pipe.send(list(clips))
+            reply = pipe.recv() if pipe in wait([pipe, process.sentinel]) else None
+        except (EOFError, OSError):
+            reply = None
+        except BaseException:
+            self.close()  # the answer to an interrupted question must not meet the next one
+            raise
+        if reply is None:
+            raise self._died(process)
+        if isinstance(reply, AutolabelError):
+            raise reply
+        answers: list[Answer] = reply
+        return answers
+
+    def close(self) -> None:
+        """End the process now, whatever it is doing. May be called again; the next question starts another."""
+        if self._child is None:
+            return
+        process, pipe = self._child
+        self._child = None
+        pipe.close()
+        process.terminate()
+        process.join(TERMINATE_TIMEOUT_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        process.close()
+
+    def _start(self) -> tuple[BaseProcess, Connection]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(self._load, theirs), name="inference", daemon=True)
+        # Ctrl-C reaches every process of the terminal, but what it means is the parent's to say. A blocked signal
+        # stays blocked in the child from its first instruction; a handler set there would come too late.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            theirs.close()
+        self._child = process, ours
+        return self._child
+
+    def _died(self, process: BaseProcess) -> TransientWorkerDiedError:
+        process.join(TERMINATE_TIMEOUT_S)
+        code = process.exitcode
+        self.close()
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return TransientWorkerDiedError(f"the inference process ended without an answer ({how})")
+
+
+def _serve(load: Callable[[], Infer], pipe: Connection) -> None:
+    """The child's life: answer until the parent is gone."""
+    answer: Infer | None = None
+    try:
+        while True:
+            clips = pipe.recv()
+            try:
+                answer = answer or load()
+                reply: list[Answer] | AutolabelError = answer(clips)
+            except AutolabelError as exc:
+                reply = exc
+            except Exception as exc:  # the one outer handler: models fail in ways of their own
+                logger.debug("inference failed", exc_info=True)
+                reply = PermanentModelError(f"inference failed: {type(exc).__name__}: {exc}")
+            pipe.send(reply)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def run_clips(
+    clips: Sequence[Clip], read_frames: FrameReader, infer_frames: InferFrames, batch_frames: int
+) -> list[Answer]:
+    """Decode clips, infer in batches of one picture size that may span clips, and put the answers back in order.
+
+    A clip that cannot be read becomes a ClipFailure and touches no other. At most `batch_frames` pictures are in
+    memory at once. Each answer carries the SHA-256 of its clip's file.
+    """
+    labels: list[list[FrameLabels]] = [[] for _ in clips]
+    failures: dict[int, ClipFailure] = {}
+    for positions in _by_size(clips):
+        frames = _decode(clips, positions, read_frames, failures)
+        for batch in _batches(frames, batch_frames):
+            answers = infer_frames([(index, image) for _, index, image in batch])
+            for (position, _, _), answer in zip(batch, answers, strict=True):
+                labels[position].append(answer)
+    return [failures[i] if i in failures else _with_digest(labels[i], clip.path) for i, clip in enumerate(clips)]
+
+
+def _decode(
+    clips: Sequence[Clip], positions: Iterable[int], read_frames: FrameReader, failures: dict[int, ClipFailure]
+) -> Iterator[tuple[int, int, RGB]]:
+    """(clip position, frame index, picture) of clips one after the other; what fails is noted in `failures`."""
+    for position in positions:
+        try:
+            for index, image in read_frames(clips[position]):
+                yield position, index, image
+        except PermanentMediaError as exc:
+            failures[position] = ClipFailure(Reason(exc.reason), str(exc))
+
+
+def _by_size(clips: Sequence[Clip]) -> list[list[int]]:
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for position, clip in enumerate(clips):
+        groups[clip.width_px, clip.height_px].append(position)
+    return list(groups.values())
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _with_digest(frames: Sequence[FrameLabels], path: Path) -> list[FrameLabels]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return [replace(frame, image_digest=digest) for frame in frames]

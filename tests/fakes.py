@@ -1,0 +1,80 @@
+"""Hand-written stand-ins for the seams of `autolabel.protocols`; the contract tests hold them to the same rules."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autolabel.core.detections import Detections, FrameLabels, Mask
+from autolabel.core.geometry import mask_from_window
+from autolabel.core.prompts import PromptPlan
+from autolabel.protocols import RGB, Clip
+
+
+@dataclass(frozen=True)
+class Find:
+    """What a ScriptedDetector answers: a prompt, its score, and a box in fractions of the frame."""
+
+    prompt: str
+    score: float
+    box_xyxy_norm: tuple[float, float, float, float] = (0.25, 0.25, 0.75, 0.75)
+
+
+class ScriptedDetector:
+    """A TextDetector that finds the same things on every image, where the plan asks for them."""
+
+    def __init__(self, *finds: Find) -> None:
+        self._finds = finds
+
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        return [self._on(image, plan.prompts) for image in images]
+
+    def _on(self, image: RGB, prompts: tuple[str, ...]) -> Detections:
+        height, width, _ = image.shape
+        finds = [find for find in self._finds if find.prompt in prompts]
+        boxes = np.array([find.box_xyxy_norm for find in finds], np.float32).reshape(-1, 4)
+        scores = np.zeros((len(finds), len(prompts)), np.float32)
+        for row, find in enumerate(finds):
+            scores[row, prompts.index(find.prompt)] = find.score
+        return Detections(boxes * np.array([width, height] * 2, np.float32), scores)
+
+
+class BoxShapedSegmenter:
+    """A BoxSegmenter whose masks fill their boxes; `asked` counts the boxes it was given."""
+
+    def __init__(self, *, empty: bool = False) -> None:
+        self._empty = empty
+        self.asked = 0
+
+    def segment(self, images: Sequence[RGB], boxes_xyxy_px: Sequence[NDArray[np.float32]]) -> list[list[Mask]]:
+        self.asked += sum(map(len, boxes_xyxy_px))
+        return [[self._fill(box) for box in boxes] for _, boxes in zip(images, boxes_xyxy_px, strict=True)]
+
+    def _fill(self, box_xyxy_px: NDArray[np.float32]) -> Mask:
+        left, top = np.floor(box_xyxy_px[:2]).astype(int).tolist()
+        right, bottom = np.ceil(box_xyxy_px[2:]).astype(int).tolist()
+        return mask_from_window(np.full((bottom - top, right - left), not self._empty), left, top, 0.9)
+
+
+def load_obedient_inference() -> Callable[[Sequence[Clip]], list[list[FrameLabels]]]:
+    """For an inference process: answers with its process id as the frame index, or does what a clip's name says."""
+    return lambda clips: [_obey(clip) for clip in clips]
+
+
+def _obey(clip: Clip) -> list[FrameLabels]:
+    match clip.data_hash:
+        case "exit":
+            os._exit(3)
+        case "segfault":
+            ctypes.string_at(0)
+        case "bug":
+            raise ZeroDivisionError("by nought")
+        case "slow":
+            time.sleep(0.5)
+    return [FrameLabels(os.getpid(), clip.width_px, clip.height_px, ())]

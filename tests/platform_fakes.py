@@ -1,0 +1,156 @@
+"""An in-memory platform behind `Source` and `Sink`, and an `Inference` that follows a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from autolabel.core.detections import Detection, FrameLabels
+from autolabel.core.prompts import ClassPlan, PromptPlan
+from autolabel.core.rows import (
+    LabelRow,
+    OntologyClass,
+    Pathway,
+    Project,
+    Reason,
+    RowContent,
+    Stage,
+    Workflow,
+)
+from autolabel.errors import TransientWorkerDiedError
+from autolabel.protocols import Clip, ClipFailure, Left, Outcome, Receipt, Refused, Write
+from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
+
+ANNOTATE = Stage("stage-annotate", "Annotate", "ANNOTATION")
+REVIEW = Stage("stage-review", "Review", "REVIEW")
+DONE = Stage("stage-done", "Complete", "DONE")
+AGENT = Stage("stage-agent", "Pre-label", "AGENT", (Pathway("way-1", "annotate", ANNOTATE.uuid),))
+CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
+ROAD = OntologyClass("road0001", "Road", "polyline", "#123456")
+RECIPE = Recipe(
+    RecipeConfig(detector=ModelChoice(family="scripted", weights="none"), max_instances=3),
+    PromptPlan((ClassPlan("car00001", "Car", "bounding_box", ("car",), 0.3, 3),)),
+    "digest-of-detector",
+    "",
+)
+
+
+def make_row(name: str, **changes: object) -> LabelRow:
+    row = LabelRow(
+        data_hash=name,
+        title=f"{name}.png",
+        data_type="image",
+        dataset_title="ds",
+        width_px=100,
+        height_px=50,
+        frames=1,
+        priority=0.5,
+        label_hash=None,
+        last_edited_at="",
+        stage_uuid=ANNOTATE.uuid,
+        task_uuid=f"task-{name}",
+        assigned_to=None,
+        item_uuid=f"item-{name}",
+    )
+    return replace(row, **changes)  # type: ignore[arg-type]
+
+
+def make_project(*stages: Stage) -> Project:
+    return Project("project-1", "Cars", Workflow(stages or (ANNOTATE, REVIEW, DONE)), (CAR, ROAD))
+
+
+class FakePlatform:
+    """`Source` and `Sink` at once; `before_copy` is where a person comes first, `writes` lists every effect."""
+
+    def __init__(self, rows: Sequence[LabelRow], project: Project | None = None) -> None:
+        self._project = project or make_project()
+        self.listed = {row.data_hash: row for row in rows}
+        self.human: dict[str, RowContent] = {}
+        self.branch: dict[str, tuple[str, ...]] = {}
+        self.main: dict[str, tuple[str, ...]] = {}
+        self.moved: list[tuple[str, str]] = []
+        self.writes: list[str] = []
+        self.refuses: set[str] = set()
+        self.unreadable: dict[str, Exception] = {}
+        self.before_copy: Callable[[], None] = lambda: None
+        self.fail_next_write: Exception | None = None
+
+    def project(self) -> Project:
+        return self._project
+
+    def rows(self, dataset: str | None = None) -> list[LabelRow]:
+        return [row for row in self.listed.values() if dataset in (None, row.dataset_title)]
+
+    def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
+        ours = {key: RowContent(frozenset(hashes), False) for key, hashes in self.main.items()}
+        return {row.data_hash: (ours | self.human)[row.data_hash] for row in rows}
+
+    def skipped(self) -> frozenset[str]:
+        return frozenset()
+
+    def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        if row.data_hash in self.unreadable:
+            raise self.unreadable[row.data_hash]
+        path = folder / row.data_hash
+        path.write_bytes(b"picture")
+        return [Clip(row.data_hash, path, range(row.frames), row.width_px, row.height_px)]
+
+    def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
+        if self.fail_next_write:
+            error, self.fail_next_write = self.fail_next_write, None
+            raise error
+        return {write.row.data_hash: self._save(write) for write in writes}
+
+    def _save(self, write: Write) -> Outcome:
+        key = write.row.data_hash
+        if key in self.refuses:
+            return Refused(Reason.REJECTED, f"{key} refused")
+        hashes = tuple(item.object_hash for item in write.instances)
+        if self.branch.get(key) != hashes:
+            self.branch[key] = hashes
+            self.writes.append(f"save {key}")
+        return Receipt("branch", f"b-{key}", hashes, (CAR.feature_hash,), "digest")
+
+    def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
+        self.before_copy()
+        return {row.data_hash: self._copy(row.data_hash) for row in rows}
+
+    def _copy(self, key: str) -> Outcome:
+        if key in self.human:
+            return Left(Reason.HUMAN_CONTENT)
+        if key not in self.main:
+            self.main[key] = self.branch[key]
+            self.writes.append(f"copy {key}")
+            self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}")
+        return Receipt("main", f"m-{key}", self.main[key], (CAR.feature_hash,), "digest")
+
+    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> None:
+        for row in rows:
+            self.moved.append((row.data_hash, pathway_uuid))
+            self.writes.append(f"move {row.data_hash}")
+            self.listed[row.data_hash] = replace(row, stage_uuid=ANNOTATE.uuid)
+
+
+class ScriptedInference:
+    """Finds `cars` on every frame; dies on clips of `poison`; `asked` lists the clips of every call."""
+
+    def __init__(self, cars: int = 1, poison: frozenset[str] = frozenset(), dropped: int = 0) -> None:
+        self._cars, self._poison, self._dropped = cars, poison, dropped
+        self.asked: list[list[str]] = []
+
+    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+        self.asked.append([clip.data_hash for clip in clips])
+        if any(clip.data_hash in self._poison for clip in clips):
+            raise TransientWorkerDiedError("signal 9")
+        return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
+
+    def _frame(self, clip: Clip, index: int) -> FrameLabels:
+        cars = tuple(
+            Detection(CAR.feature_hash, "car", 0.9 - 0.1 * i, (5.0 + i, 5.0, 50.0, 40.0)) for i in range(self._cars)
+        )
+        dropped = {CAR.feature_hash: self._dropped} if self._dropped else {}
+        return FrameLabels(index, clip.width_px, clip.height_px, cars, dropped, "digest")
+
+    def close(self) -> None:
+        pass

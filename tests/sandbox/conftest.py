@@ -1,0 +1,111 @@
+"""A sandbox in its own process for a test, and the real SDK to talk to it with."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import requests
+from encord import EncordUserClient, Project
+from encord.http.constants import RequestsSettings
+from encord.objects.ontology_labels_impl import LabelRowV2
+
+from autolabel.sandbox import running
+
+DEMO = "Demo: coloured shapes"
+
+
+@dataclass(frozen=True)
+class RunningSandbox:
+    """What sandbox.json says of a running sandbox, and what tests do with it."""
+
+    dir: Path
+    domain: str
+    ssh_key_file: str
+    projects: dict[str, str]
+    pid: int
+
+    def admin(self, method: str, path: str, json: Any = None) -> Any:
+        answer = requests.request(method, f"{self.domain}/admin/{path}", json=json, timeout=10)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def client(self, max_retries: int = 0) -> EncordUserClient:
+        return EncordUserClient.create_with_ssh_private_key(
+            ssh_private_key_path=self.ssh_key_file,
+            domain=self.domain,
+            requests_settings=RequestsSettings(max_retries=max_retries, backoff_factor=0.01),
+        )
+
+    def project(self, max_retries: int = 0) -> Project:
+        (project_hash,) = self.projects.values()
+        return self.client(max_retries).get_project(project_hash)
+
+    def human(self, action: str, row: LabelRowV2, **wanted: Any) -> Any:
+        (project_hash,) = self.projects.values()
+        person = {"action": action, "project": project_hash, "data_hash": row.data_hash}
+        return self.admin("POST", "human", person | wanted)
+
+    def fault(self, kind: str, times: int = 1, **wanted: Any) -> None:
+        self.admin("POST", "faults", [{"kind": kind, "times": times, **wanted}])
+
+    def faults_met(self) -> list[int]:
+        return [fault["met"] for fault in self.admin("GET", "faults")]
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """What is stored: branch -> data hash -> label row."""
+        (project_hash,) = self.projects.values()
+        stored: dict[str, dict[str, Any]] = self.admin("GET", f"rows?project={project_hash}")
+        return stored
+
+    def log(self, since: int = 0) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self.admin("GET", f"log?since={since}")
+        return entries
+
+    def writes(self, since: int = 0) -> list[str]:
+        """The effects of API requests, in order: no entry means that nothing was written."""
+        entries = self.log(since)
+        return [e["effect"] for e in entries if e["kind"] == "request" and e["effect"]]
+
+
+Start = Callable[..., RunningSandbox]
+
+
+@pytest.fixture(scope="session")
+def demo_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a demo project, drawn once a session: starting from a copy is quicker."""
+    directory = tmp_path_factory.mktemp("demo")
+    with running(directory, scenario="demo", frames=12):
+        return directory
+
+
+@pytest.fixture
+def sandbox_dir(tmp_path: Path) -> Path:
+    return tmp_path / "sandbox"
+
+
+@pytest.fixture
+def start(sandbox_dir: Path) -> Iterator[Start]:
+    """Start a sandbox in `sandbox_dir`; all that were started end with the test."""
+    with ExitStack() as stack:
+
+        def start_one(scenario: str | None = None, frames: int | None = None) -> RunningSandbox:
+            info = stack.enter_context(running(sandbox_dir, scenario=scenario, frames=frames))
+            return RunningSandbox(dir=sandbox_dir, **info)
+
+        yield start_one
+
+
+@pytest.fixture
+def demo_sandbox(start: Start, demo_state: Path, sandbox_dir: Path) -> RunningSandbox:
+    """The demo project with 12 frames; people have worked on numbers 1, 3, 4, 6 and 8."""
+    copytree(demo_state, sandbox_dir)
+    return start()
+
+
+@pytest.fixture
+def project(demo_sandbox: RunningSandbox) -> Project:
+    return demo_sandbox.project()

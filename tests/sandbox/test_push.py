@@ -1,0 +1,264 @@
+"""The main job end to end: the real command, the real SDK, the real model code, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sandbox.commands import Command
+from sandbox.conftest import RunningSandbox, Start
+
+# Demo rows on which people have worked (see scenarios): left alone in every test here.
+HUMAN_ROWS = 5
+SAVE = {"query_type": "labelrow", "query_method": "POST"}
+
+
+@pytest.fixture
+def push(demo_sandbox: RunningSandbox, tmp_path: Path) -> Command:
+    return Command(demo_sandbox, tmp_path / "home")
+
+
+def main_rows(sandbox: RunningSandbox) -> dict[str, Any]:
+    return sandbox.rows().get("main", {})
+
+
+def labels(sandbox: RunningSandbox) -> list[tuple[str, str, str, float, bool]]:
+    """(data hash, object hash, class, confidence, manual) of every object on main, through the SDK alone."""
+    rows = [row for row in sandbox.project().list_label_rows_v2() if row.label_hash]
+    for row in rows:
+        row.initialise_labels()
+    return [
+        (row.data_hash, item.object_hash, item.object_name, place.confidence, place.manual_annotation)
+        for row in rows
+        for item in row.get_object_instances()
+        for place in item.get_annotations()
+    ]
+
+
+def ours(sandbox: RunningSandbox) -> list[tuple[str, str, str, float, bool]]:
+    return sorted(label for label in labels(sandbox) if not label[4])
+
+
+def test_free_rows_are_labelled_with_confidence_and_people_keep_theirs(push: Command) -> None:
+    before = main_rows(push.sandbox)
+    result = push.push()
+    assert (result["exit"], result["pending"], sum(result["left_alone"].values())) == (0, 0, HUMAN_ROWS)
+    after = main_rows(push.sandbox)
+    assert {key: json.dumps(after[key]) for key in before} == {key: json.dumps(row) for key, row in before.items()}
+    machine = ours(push.sandbox)
+    assert len(machine) == sum(result["objects"].values()) > 0
+    assert all(0.35 <= confidence <= 1 for _, _, _, confidence, _ in machine)
+    names = {item.feature_node_hash: item.name for item in push.sandbox.project().ontology_structure.objects}
+    assert Counter(name for _, _, name, _, _ in machine) == {
+        names[key]: count for key, count in result["objects"].items()
+    }
+
+
+def test_a_second_push_writes_nothing_and_infers_nothing(push: Command) -> None:
+    push.push()
+    mark = len(push.sandbox.log())
+    again = push.push()
+    assert push.sandbox.writes(mark) == []
+    assert (again["exit"], again["inferred_frames"], again["labelled"]) == (0, 0, 0)
+
+
+def test_a_dry_run_writes_nothing_and_its_rows_add_up(push: Command) -> None:
+    mark = len(push.sandbox.log())
+    done = push("push", "--project", push.project, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    rows = plan["rows"]
+    parts = rows["to_label"] + rows["beyond_limit"] + rows["done_before"]
+    assert parts + sum(rows["left_alone"].values()) + sum(rows["set_aside"].values()) == rows["total"] == 12
+    assert plan["seconds_per_frame"] > 0
+    assert plan["left_to_people"]["classes"] == ["Scratch (polyline)"]
+    assert plan["writes"]["rows_copied_to_main"] == rows["to_label"]
+    assert push.sandbox.writes(mark) == []
+
+
+def test_the_plan_is_readable_and_names_reasons_prompts_and_destination(push: Command) -> None:
+    done = push("push", "--project", push.project, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for words in ("people have labelled here", '"red circle"', "tasks wait at Annotate", "left to people"):
+        assert words in done.stdout
+
+
+def test_a_row_that_a_person_opens_while_its_labels_are_saved_stays_theirs(
+    push: Command, undisturbed: list[Any]
+) -> None:
+    free = push.sandbox.project().list_label_rows_v2(data_hashes=[undisturbed[0][0]])[0]
+    push.sandbox.fault("slow", delay_s=2.0, match=SAVE)
+
+    def draw_meanwhile() -> None:
+        while not push.sandbox.faults_met()[0]:
+            time.sleep(0.02)
+        push.sandbox.human("draw", free, **{"class": "red circle", "box_norm": [0.1, 0.1, 0.2, 0.2]})
+
+    person = threading.Thread(target=draw_meanwhile)
+    person.start()
+    result = push.push()
+    person.join()
+    assert result["left_alone"]["human_content"] == 4
+    theirs = [label for label in labels(push.sandbox) if label[0] == free.data_hash]
+    assert [manual for *_, manual in theirs] == [True]
+
+
+def test_a_branch_push_leaves_main_untouched_until_it_is_published(push: Command) -> None:
+    before = json.dumps(main_rows(push.sandbox), sort_keys=True)
+    branch = push.push("--to", "branch")
+    assert branch["labelled"] > 0
+    assert json.dumps(main_rows(push.sandbox), sort_keys=True) == before
+    done = push("publish", "--run", branch["run"], "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    published = json.loads(done.stdout)
+    assert (published["labelled"], published["inferred_frames"]) == (branch["labelled"], 0)
+    assert len(ours(push.sandbox)) == sum(branch["objects"].values())
+
+
+def test_tasks_at_an_agent_stage_are_labelled_and_handed_to_people(start: Start, tmp_path: Path) -> None:
+    push = Command(start("demo-agent", 10), tmp_path / "home")
+    result = push.push()
+    assert (result["exit"], result["pending"]) == (0, 0)
+    stages = Counter(row.workflow_graph_node.title for row in push.sandbox.project().list_label_rows_v2())
+    assert stages["Pre-label"] == 0
+
+
+def test_the_queues_priority_decides_what_a_limited_push_takes(push: Command, undisturbed: list[Any]) -> None:
+    last = undisturbed[-1][0]
+    push.sandbox.project().list_label_rows_v2(data_hashes=[last])[0].set_priority(0.99)
+    push.push("--limit", "1")
+    assert {label[0] for label in ours(push.sandbox)} == {last}
+
+
+FAULTS = [
+    pytest.param({"kind": "status", "status": 429, "retry_after_s": 1}, id="429"),
+    pytest.param({"kind": "status", "status": 500}, id="500"),
+    pytest.param({"kind": "status", "status": 503}, id="503"),
+    pytest.param({"kind": "status", "status": 504}, id="504"),
+    pytest.param({"kind": "reset_before"}, id="reset before"),
+    pytest.param({"kind": "reset_after"}, id="applied, answer lost"),
+    pytest.param({"kind": "truncate"}, id="answer cut"),
+]
+CALLS = [
+    pytest.param({"query_type": "labelrow", "query_method": "PUT"}, id="create"),
+    pytest.param(SAVE, id="save"),
+    pytest.param({"path_contains": "copy-branch"}, id="copy"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_on_a_write_changes_nothing_in_the_end(
+    push: Command, undisturbed: list[Any], fault: dict[str, Any], call: dict[str, Any]
+) -> None:
+    push.sandbox.fault(match=call, **fault)
+    result = push.push()
+    assert push.sandbox.faults_met() == [1]
+    assert (result["exit"], result["pending"]) == (0, 0)
+    assert ours(push.sandbox) == undisturbed
+
+
+@pytest.fixture(scope="session")
+def undisturbed(demo_state: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The labels of a push that nothing disturbs; every other push of the same rows must end with these."""
+    from shutil import copytree
+
+    from autolabel.sandbox import running
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    copytree(demo_state, folder / "sandbox")
+    with running(folder / "sandbox") as info:
+        sandbox = RunningSandbox(dir=folder / "sandbox", **info)
+        Command(sandbox, folder / "home").push()
+        return ours(sandbox)
+
+
+def test_expired_urls_are_signed_again(push: Command, undisturbed: list[Any]) -> None:
+    push.sandbox.fault("expire_url", times=2, match={"path_contains": "/blobs/"})
+    assert push.push()["pending"] == 0
+    assert push.sandbox.faults_met() == [2]
+    assert ours(push.sandbox) == undisturbed
+
+
+def test_a_bundle_that_fails_half_way_ends_with_every_row_labelled_once(
+    push: Command, undisturbed: list[Any]
+) -> None:
+    push.sandbox.fault("fail_items", items=[2], match=SAVE)
+    assert push.push()["pending"] == 0
+    assert push.sandbox.faults_met() == [1]
+    assert ours(push.sandbox) == undisturbed
+
+
+def test_a_row_missing_from_an_answer_is_noticed(push: Command, undisturbed: list[Any]) -> None:
+    push.sandbox.fault("drop_items", items=[1], match={"query_type": "labelrow", "query_method": "PUT"})
+    assert push.push()["pending"] == 0
+    assert push.sandbox.faults_met() == [1]
+    assert ours(push.sandbox) == undisturbed
+
+
+def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> None:
+    push.sandbox.admin("POST", "settings", {"coordinate_decimals": 2})
+    result = push.push()
+    assert result["exit"] == 3
+    assert set(result["set_aside"]) == {"read_back"}
+
+
+def test_what_lands_is_right_by_the_scenarios_truth(start: Start, tmp_path: Path) -> None:
+    """AP50 of labels read back from the platform; the models are small, so the bar is low, and the figure printed."""
+    push = Command(start("demo", 40), tmp_path / "home")
+    push.push()
+    truth = COCO(str(push.sandbox.dir / "truth.json"))
+    found = _as_coco(push.sandbox, truth)
+    for kind in ("bbox", "segm"):
+        judge = COCOeval(truth, truth.loadRes(found[kind]), kind)
+        judge.params.imgIds = sorted({item["image_id"] for item in found["bbox"]} | set(found["empty"]))
+        judge.params.catIds = sorted({item["category_id"] for item in found[kind]})
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+        print(f"AP50 {kind}: {judge.stats[1]:.3f}")
+        assert judge.stats[1] > 0.5
+
+
+def _as_coco(sandbox: RunningSandbox, truth: COCO) -> dict[str, Any]:
+    images = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
+    classes = {category["name"]: category["id"] for category in truth.dataset["categories"]}
+    found: dict[str, Any] = {"bbox": [], "segm": [], "empty": []}
+    people = {row["data_hash"] for row in sandbox.log() if row.get("kind") == "human"}
+    for row in sandbox.project().list_label_rows_v2():
+        if row.label_hash is None:
+            if row.assigned_user_email is None:
+                found["empty"].append(images[f"{row.data_hash}/0"])
+            continue
+        row.initialise_labels()
+        for item in row.get_object_instances():
+            for place in item.get_annotations():
+                if place.manual_annotation or row.data_hash in people:
+                    continue
+                entry = {
+                    "image_id": images[f"{row.data_hash}/0"],
+                    "category_id": classes[item.object_name],
+                    "score": place.confidence,
+                }
+                found["bbox"].append(entry | {"bbox": _box_px(place.coordinates, row.width, row.height)})
+                if hasattr(place.coordinates, "to_numpy_array"):
+                    mask = np.asfortranarray(place.coordinates.to_numpy_array(), np.uint8)
+                    found["segm"].append(entry | {"segmentation": coco_mask.encode(mask)})
+    return found
+
+
+def _box_px(where: Any, width: int, height: int) -> list[float]:
+    if hasattr(where, "to_numpy_array"):
+        ys, xs = np.nonzero(where.to_numpy_array())
+        return [float(xs.min()), float(ys.min()), float(np.ptp(xs)) + 1, float(np.ptp(ys)) + 1]
+    return [where.top_left_x * width, where.top_left_y * height, where.width * width, where.height * height]

@@ -1,0 +1,115 @@
+"""The edge to the SDK: keys, exceptions, retries. Wire faults come from `responses`; no test patches our own code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import responses
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from encord import exceptions as sdk
+from tenacity import Future, RetryCallState
+
+from autolabel.errors import (
+    AutolabelError,
+    PermanentAccessError,
+    PermanentNotFoundError,
+    PermanentRejectedError,
+    PermanentUsageError,
+    TransientRateLimitError,
+    TransientServiceError,
+)
+from autolabel.remote import client
+from autolabel.remote.client import connect, read_key_file, remote_call
+
+DOMAIN = "http://127.0.0.1:9"
+PROJECT = "11111111-1111-1111-1111-111111111111"
+
+
+def pem(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
+    form = serialization.PrivateFormat.OpenSSH
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+
+KEY = pem(ed25519.Ed25519PrivateKey.generate())
+
+
+def all_sdk_exceptions(base: type[sdk.EncordException] = sdk.EncordException) -> set[type[sdk.EncordException]]:
+    return {base, *(found for cls in base.__subclasses__() for found in all_sdk_exceptions(cls))}
+
+
+@pytest.mark.parametrize("kind", sorted(all_sdk_exceptions(), key=lambda cls: cls.__name__))
+def test_every_exception_of_the_sdk_becomes_one_of_ours(kind: type[sdk.EncordException]) -> None:
+    error = kind.__new__(kind)
+    Exception.__init__(error, "boom")
+    error.message = "boom"
+    with pytest.raises(AutolabelError, match=r"while saving"), remote_call("saving"):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("status", "ours"),
+    [
+        (400, PermanentRejectedError),
+        (401, PermanentAccessError),
+        (403, PermanentAccessError),
+        (404, PermanentNotFoundError),
+        (429, TransientRateLimitError),
+        (500, TransientServiceError),
+        (503, TransientServiceError),
+        (504, TransientServiceError),
+    ],
+)
+@responses.activate
+def test_an_answer_becomes_the_error_that_says_whether_to_try_again(status: int, ours: type[AutolabelError]) -> None:
+    responses.add(responses.GET, re.compile(DOMAIN), status=status, json={"message": "no"})
+    with pytest.raises(ours, match="opening project"):
+        connect(PROJECT, DOMAIN, KEY)
+
+
+@responses.activate
+def test_a_rate_limit_carries_the_wait_that_was_asked_for() -> None:
+    responses.add(responses.GET, re.compile(DOMAIN), status=429, headers={"Retry-After": "7"}, json={})
+    with pytest.raises(TransientRateLimitError) as caught:
+        connect(PROJECT, DOMAIN, KEY)
+    assert caught.value.retry_after_s == 7
+
+
+@responses.activate
+def test_no_answer_at_all_is_transient() -> None:
+    responses.add(responses.GET, re.compile(DOMAIN), body=ConnectionResetError("reset"))
+    with pytest.raises(TransientServiceError):
+        connect(PROJECT, DOMAIN, KEY)
+
+
+def test_an_rsa_key_is_refused_without_showing_it() -> None:
+    key = pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    with pytest.raises(PermanentUsageError, match="Ed25519") as caught:
+        connect(PROJECT, DOMAIN, key)
+    assert key.splitlines()[3] not in repr(caught.getrepr(chain=False))
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("text", ["", "no key", "-----BEGIN OPENSSH PRIVATE KEY-----\n!!\n"])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(PermanentUsageError, match="OpenSSH"):
+        connect(PROJECT, DOMAIN, text or " ")
+
+
+def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PermanentUsageError, match=r"nowhere.*ENCORD_SSH_KEY_FILE"):
+        read_key_file(tmp_path / "nowhere")
+
+
+def wait_after(error: Exception) -> float:
+    state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+    state.outcome = Future.construct(1, error, has_exception=True)
+    return client._wait(state)
+
+
+def test_the_wait_obeys_the_server_up_to_a_cap() -> None:
+    assert wait_after(TransientRateLimitError("slow down", 3)) == 3
+    assert wait_after(TransientRateLimitError("slow down", 99_999)) == client.MAX_RETRY_AFTER_S
+    assert 0 <= wait_after(TransientServiceError("503")) <= 20

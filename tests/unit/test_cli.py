@@ -1,0 +1,82 @@
+"""The command line without a platform: one line for every mistake, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = "11111111-1111-1111-1111-111111111111"
+
+
+def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ENCORD_", "AUTOLABEL_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "autolabel", *arguments],
+        env={**clean, "AUTOLABEL_HOME": str(home), "AUTOLABEL_CONFIG": "demo", **environment},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["push", "--project", PROJECT], {}, "give --yes to write, or --dry-run"),
+        (["push", "--project", "my project", "-y"], {}, "holds no project hash"),
+        (["push", "--project", PROJECT, "-y"], {}, "no key for the platform: set ENCORD_SSH_KEY_FILE"),
+        (["push", "--project", PROJECT, "-y"], {"ENCORD_SSH_KEY_FILE": "/nowhere"}, "/nowhere cannot be read"),
+        (["push", "--project", PROJECT, "-y"], {"ENCORD_SSH_KEY": "rubbish"}, "no Ed25519 private key"),
+        (["push", "--project", PROJECT, "-y", "--config", "dmeo"], {}, "did you mean 'demo'"),
+        (["push", "--project", PROJECT, "-y", "--config", "x.yaml"], {}, "there is no file x.yaml"),
+        (["push", "--project", PROJECT, "-y"], {"AUTOLABEL_BATCH_FRAMES": "many"}, "BATCH_FRAMES is off"),
+    ],
+)
+def test_a_mistake_ends_as_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    done = autolabel(tmp_path, *arguments, **environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["push"], ["push", "--project", PROJECT, "--to", "moon"], ["fly"]])
+def test_an_unknown_command_or_option_is_usage(tmp_path: Path, arguments: list[str]) -> None:
+    done = autolabel(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_publishing_an_unknown_run_says_where_to_look(tmp_path: Path) -> None:
+    done = autolabel(tmp_path, "publish", "--run", "nope", "-y")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the ledger knows no run 'nope'; `autolabel status` lists them\n",
+    )
+
+
+def test_status_without_any_run_says_how_to_start(tmp_path: Path) -> None:
+    done = autolabel(tmp_path, "status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "autolabel push" in done.stdout
+
+
+def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_text("rubbish" * 500)
+    done = autolabel(tmp_path, "status")
+    assert done.returncode == 1
+    assert "nothing was written" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_line_imports_neither_torch_nor_the_sdk() -> None:
+    code = "import autolabel.cli, sys; assert not {'torch', 'transformers', 'encord', 'cv2'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

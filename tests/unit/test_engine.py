@@ -1,0 +1,92 @@
+"""Bounds and isolation: what runs ahead, what waits, and what a dying worker costs."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from autolabel.core.rows import Reason
+from autolabel.engine import Background, in_batches, infer_isolated, prefetch
+from autolabel.errors import TransientServiceError
+from autolabel.protocols import Clip, ClipFailure
+from platform_fakes import ScriptedInference
+
+
+def clip(name: str) -> Clip:
+    return Clip(name, Path(name), range(1), 10, 10)
+
+
+def test_items_come_back_in_order_with_what_was_fetched() -> None:
+    assert list(prefetch(range(20), lambda i: i * i, threads=3, ahead=5)) == [(i, i * i) for i in range(20)]
+
+
+def test_no_more_is_fetched_ahead_than_allowed() -> None:
+    fetched: list[int] = []
+    stream = prefetch(range(100), lambda i: fetched.append(i), threads=2, ahead=4)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert max(fetched) < 5
+
+
+def test_the_first_failed_fetch_ends_the_stream() -> None:
+    def fetch(i: int) -> int:
+        if i == 2:
+            raise TransientServiceError("no")
+        return i
+
+    with pytest.raises(TransientServiceError):
+        list(prefetch(range(5), fetch, threads=1, ahead=2))
+
+
+def test_batches_hold_everything_once() -> None:
+    assert list(in_batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_after_a_death_every_clip_of_the_batch_runs_alone_and_only_the_culprit_fails() -> None:
+    inference = ScriptedInference(poison=frozenset({"bad"}))
+    answers = infer_isolated(inference, [clip("a"), clip("bad"), clip("b")])
+    assert [type(answer) for answer in answers] == [list, ClipFailure, list]
+    assert isinstance(answers[1], ClipFailure)
+    assert answers[1].reason == Reason.CRASH
+    assert inference.asked == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["bad"], ["b"]]
+
+
+def test_background_work_keeps_its_order_and_finishes_before_the_block_ends() -> None:
+    seen: list[int] = []
+    with Background(seen.append, depth=2) as background:
+        for i in range(10):
+            background.put(i)
+    assert seen == list(range(10))
+
+
+def test_an_error_in_the_background_surfaces() -> None:
+    def fail(_: int) -> None:
+        raise TransientServiceError("down")
+
+    with pytest.raises(TransientServiceError), Background(fail, depth=1) as background:
+        background.put(1)
+
+
+def test_put_waits_while_too_much_is_waiting() -> None:
+    gate, seen = threading.Event(), []
+
+    def work(i: int) -> None:
+        gate.wait(5)
+        seen.append(i)
+
+    def feed() -> None:
+        with Background(work, depth=1) as background:
+            for i in range(3):
+                background.put(i)
+                fed.append(i)
+
+    fed: list[int] = []
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    feeder.join(0.2)
+    assert fed == [0]
+    gate.set()
+    feeder.join(5)
+    assert seen == [0, 1, 2]

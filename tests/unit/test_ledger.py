@@ -1,0 +1,130 @@
+"""The ledger: only the allowed steps, all durable; a file that cannot be trusted is refused before anything else."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autolabel.core.detections import FrameLabels
+from autolabel.errors import PermanentLedgerError
+from autolabel.ledger import ALLOWED, Job, Ledger, Move, State
+from autolabel.protocols import Receipt
+
+JOB = Job("project", "recipe", "main")
+FRAMES = [FrameLabels(0, 10, 10, (), {}, "digest")]
+
+
+def open_ledger(folder: Path) -> Ledger:
+    return Ledger(folder / "ledger.sqlite", clock=lambda: 12.0)
+
+
+def started(folder: Path, *rows: str) -> Ledger:
+    ledger = open_ledger(folder)
+    ledger.start_run("run", JOB, "Title", {})
+    ledger.find(JOB, "run", rows)
+    return ledger
+
+
+def test_rows_survive_a_restart(tmp_path: Path) -> None:
+    started(tmp_path, "a", "b").close()
+    assert {key: record.state for key, record in open_ledger(tmp_path).records(JOB).items()} == {
+        "a": State.FOUND,
+        "b": State.FOUND,
+    }
+
+
+def test_a_step_outside_the_table_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    with pytest.raises(PermanentLedgerError, match="cannot go from found to done"):
+        ledger.move(JOB, "run", [Move("a", State.LEASED), Move("b", State.DONE)])
+    assert ledger.records(JOB)["a"].state == State.FOUND
+
+
+@given(steps=st.lists(st.sampled_from(list(State)), max_size=12))
+def test_no_sequence_of_moves_leaves_the_table(tmp_path_factory: pytest.TempPathFactory, steps: list[State]) -> None:
+    ledger = started(tmp_path_factory.mktemp("ledger"), "a")
+    state = State.FOUND
+    for step in steps:
+        if step in ALLOWED[state]:
+            ledger.move(JOB, "run", [Move("a", step)])
+            state = step
+        else:
+            with pytest.raises(PermanentLedgerError):
+                ledger.move(JOB, "run", [Move("a", step)])
+        assert ledger.records(JOB)["a"].state == state
+    ledger.close()
+
+
+def test_done_is_the_end() -> None:
+    assert not ALLOWED[State.DONE]
+
+
+def test_a_new_run_takes_back_what_a_dead_one_held(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.LEASED)])
+    ledger.start_run("next", JOB, "Title", {})
+    assert ledger.records(JOB)["a"].state == State.FOUND
+
+
+def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.LEASED)])
+    ledger.start_attempt(JOB, ["a"])
+    assert ledger.records(JOB)["a"].attempts == 1
+    ledger.put_detections(JOB, "run", {"a": FRAMES})
+    assert ledger.detections("recipe", "a") == FRAMES
+    assert (ledger.stored("recipe"), ledger.stored("other")) == (frozenset({"a"}), frozenset())
+    assert ledger.records(JOB)["a"].attempts == 0
+
+
+def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.LEASED), Move("a", State.INFERRED), Move("a", State.INTENT)])
+    ledger.move(JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", ("h1", "h2"), ("c",), "digest"))])
+    assert ledger.our_hashes("project") == {"a": frozenset({"h1", "h2"})}
+    assert ledger.written_in("run", "b") == frozenset({"a"})
+    assert ledger.written_in("run", "main") == frozenset()
+
+
+def test_states_are_counted_by_reason(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    ledger.move(JOB, "run", [Move("a", State.LEFT_ALONE, "assigned")])
+    assert [(row["state"], row["reason"], row["rows"]) for row in ledger.counts()] == [
+        ("found", None, 1),
+        ("left_alone", "assigned", 1),
+    ]
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
+        raw.execute("PRAGMA user_version = 99")
+    raw.close()
+    with pytest.raises(PermanentLedgerError, match="newer release"):
+        open_ledger(tmp_path)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    started(tmp_path, "a").close()
+    path = tmp_path / "ledger.sqlite"
+    body = bytearray(path.read_bytes())
+    body[100:4000] = b"\xff" * 3900
+    path.write_bytes(body)
+    with pytest.raises(PermanentLedgerError, match="nothing was written"):
+        open_ledger(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").write_text("hello" * 100)
+    with pytest.raises(PermanentLedgerError, match="nothing was written"):
+        open_ledger(tmp_path)
+
+
+def test_a_commit_is_on_disk_before_the_call_returns(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    with ledger._engine.connect() as db:
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"

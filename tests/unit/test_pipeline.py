@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autolabel.core.detections import Detections, FrameLabels
+from autolabel.core.geometry import mask_area_px, mask_from_window
+from autolabel.core.prompts import PromptPlan
+from autolabel.pipeline import infer
+from autolabel.protocols import RGB, BoxSegmenter, TextDetector
+from fakes import BoxShapedSegmenter, Find, ScriptedDetector
+from pictures import plan_of
+
+CAR = Find("car", 0.8, (0.0, 0.0, 0.5, 0.5))
+DOG = Find("dog", 0.6, (0.5, 0.5, 1.0, 1.0))
+FAINT_DOG = Find("dog", 0.1, (0.5, 0.0, 1.0, 0.4))
+
+
+def blank(width_px: int = 40, height_px: int = 20) -> RGB:
+    return np.zeros((height_px, width_px, 3), np.uint8)
+
+
+def labels_of(
+    frames: list[tuple[int, RGB]],
+    plan: PromptPlan,
+    detector: TextDetector,
+    segmenter: BoxSegmenter | None = None,
+) -> list[FrameLabels]:
+    return infer(frames, plan, detector, segmenter, nms_iou=0.5, cross_class_iou=0.8)
+
+
+class MaskingDetector:
+    """A detector that brings its own masks, as SAM 3 does."""
+
+    def detect(self, images: list[RGB], plan: PromptPlan) -> list[Detections]:
+        found = ScriptedDetector(DOG, CAR).detect(images, plan)
+        masks = tuple(mask_from_window(np.ones((1, n), np.bool_), 0, 0, 0.5) for n in (3, 7))
+        return [replace(one, masks=masks) for one in found]
+
+
+def test_objects_come_best_first_with_class_prompt_score_and_box_in_pixels() -> None:
+    (frame,) = labels_of([(7, blank())], plan_of("dog", "car"), ScriptedDetector(DOG, CAR))
+
+    assert [(d.feature_hash, d.prompt, d.score) for d in frame.detections] == [
+        ("car", "car", pytest.approx(0.8)),
+        ("dog", "dog", pytest.approx(0.6)),
+    ]
+    assert frame.detections[0].box_xyxy_px == (0, 0, 20, 10)
+    assert (frame.frame_index, frame.width_px, frame.height_px) == (7, 40, 20)
+
+
+def test_numbers_are_plain_python_floats() -> None:
+    (frame,) = labels_of([(0, blank())], plan_of("car"), ScriptedDetector(CAR))
+
+    found = frame.detections[0]
+    assert {type(value) for value in (found.score, *found.box_xyxy_px)} == {float}
+
+
+def test_frames_keep_their_order_index_and_size() -> None:
+    frames = [(5, blank(40, 20)), (2, blank(10, 30)), (9, blank(40, 20))]
+
+    answers = labels_of(frames, plan_of("car"), ScriptedDetector(CAR))
+
+    assert [(a.frame_index, a.width_px, a.height_px) for a in answers] == [(5, 40, 20), (2, 10, 30), (9, 40, 20)]
+
+
+def test_no_frames_give_no_answers() -> None:
+    assert labels_of([], plan_of("car"), ScriptedDetector(CAR), BoxShapedSegmenter()) == []
+
+
+def test_a_frame_without_finds_has_no_detections() -> None:
+    (frame,) = labels_of([(0, blank())], plan_of("car", shape="bitmask"), ScriptedDetector(), BoxShapedSegmenter())
+
+    assert frame.detections == ()
+
+
+def test_only_objects_of_bitmask_classes_are_segmented() -> None:
+    boxes, masks = plan_of("car"), plan_of("dog", shape="bitmask")
+    plan = PromptPlan(boxes.classes + masks.classes)
+    segmenter = BoxShapedSegmenter()
+
+    (frame,) = labels_of([(0, blank())], plan, ScriptedDetector(CAR, DOG), segmenter)
+
+    car, dog = frame.detections
+    assert segmenter.asked == 1
+    assert car.mask is None
+    assert dog.mask is not None
+    assert mask_area_px(dog.mask) == 20 * 10
+
+
+def test_what_suppression_drops_is_not_segmented() -> None:
+    segmenter = BoxShapedSegmenter()
+
+    labels_of([(0, blank())], plan_of("dog", shape="bitmask"), ScriptedDetector(DOG, FAINT_DOG), segmenter)
+
+    assert segmenter.asked == 1
+
+
+def test_an_empty_mask_is_no_mask() -> None:
+    segmenter = BoxShapedSegmenter(empty=True)
+
+    (frame,) = labels_of([(0, blank())], plan_of("dog", shape="bitmask"), ScriptedDetector(DOG), segmenter)
+
+    assert frame.detections[0].mask is None
+
+
+def test_without_a_segmenter_bitmask_objects_have_no_mask() -> None:
+    (frame,) = labels_of([(0, blank())], plan_of("dog", shape="bitmask"), ScriptedDetector(DOG))
+
+    assert frame.detections[0].mask is None
+
+
+@pytest.mark.parametrize("segmenter", [None, BoxShapedSegmenter()], ids=["no segmenter", "segmenter"])
+def test_masks_that_the_detector_brings_are_kept_and_not_asked_for(segmenter: BoxShapedSegmenter | None) -> None:
+    (frame,) = labels_of([(0, blank())], plan_of("dog", "car", shape="bitmask"), MaskingDetector(), segmenter)
+
+    areas = {found.prompt: found.mask and mask_area_px(found.mask) for found in frame.detections}
+    assert areas == {"dog": 3, "car": 7}
+    assert segmenter is None or segmenter.asked == 0
+
+
+def test_what_a_cap_cuts_is_counted() -> None:
+    plan = plan_of("dog", threshold=0.05)
+    capped = PromptPlan((replace(plan.classes[0], max_instances=1),))
+
+    (frame,) = labels_of([(0, blank())], capped, ScriptedDetector(DOG, FAINT_DOG))
+
+    assert len(frame.detections) == 1
+    assert frame.dropped_by_cap == {"dog": 1}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_any_batch_gives_the_same_answers(batch: int) -> None:
+    frames = [(i, blank(20 + i, 30 - i)) for i in range(5)]
+    plan = plan_of("car", "dog", shape="bitmask")
+    detector, segmenter = ScriptedDetector(CAR, DOG), BoxShapedSegmenter()
+
+    parts = [frames[i : i + batch] for i in range(0, 5, batch)]
+    answers = [answer for part in parts for answer in labels_of(part, plan, detector, segmenter)]
+
+    assert answers == labels_of(frames, plan, detector, segmenter)

@@ -1,0 +1,124 @@
+"""Recipes: files with clear errors, a plan out of an ontology, and an id made of what decides the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autolabel.core.rows import OntologyClass
+from autolabel.errors import PermanentUsageError
+from autolabel.recipe import PromptMap, Recipe, RecipeConfig, load_config, load_prompt_map, plan_prompts
+
+CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
+BUS = OntologyClass("bus00001", "City_Bus", "bitmask", "#D33115")
+LANE = OntologyClass("lane0001", "Lane", "polyline", "#D33115")
+
+
+def config(**changes: object) -> RecipeConfig:
+    return load_config("demo").model_copy(update=changes)
+
+
+def recipe(*classes: OntologyClass, **changes: object) -> Recipe:
+    chosen = config(**changes)
+    return Recipe(chosen, plan_prompts(chosen, None, classes)[0], "d1", "d2")
+
+
+@pytest.mark.parametrize("name", ["demo", "default"])
+def test_shipped_configs_load(name: str) -> None:
+    assert load_config(name).detector.weights
+
+
+def test_an_unknown_config_names_the_nearest() -> None:
+    with pytest.raises(PermanentUsageError, match="did you mean 'demo'"):
+        load_config("dmeo")
+
+
+def test_a_config_is_found_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("detector: {family: grounding_dino, weights: 'bundled:detector'}\nthreshold: 0.5\n")
+    assert load_config(str(path)).threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("detector: [", "is no YAML"),
+        ("detector: {family: a, weights: b}\nthresold: 1", "thresold: Extra inputs"),
+        ("detector: {family: a, weights: b}\nthreshold: 7", "threshold: Input should be less than"),
+        ("", "the file: Input should be"),
+    ],
+)
+def test_a_bad_config_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(PermanentUsageError, match=rf"bad\.yaml.*{message}"):
+        load_config(str(path))
+
+
+def test_prompts_come_from_the_ontologys_names() -> None:
+    plan, left = plan_prompts(config(), None, [CAR, BUS, LANE])
+    assert plan.prompts == ("car", "city bus")
+    assert left == (LANE,)
+
+
+def test_a_prompt_map_sets_prompts_threshold_and_cap_of_a_class() -> None:
+    prompts = PromptMap.model_validate(
+        {
+            "classes": {"Car": {"prompts": ["Sedan.", "taxi"], "threshold": 0.6, "max_instances": 2}},
+            "distractors": ["Van"],
+        }
+    )
+    plan, _ = plan_prompts(config(), prompts, [CAR, BUS])
+    assert plan.prompts == ("sedan", "taxi", "city bus", "van")
+    assert plan.class_of_prompt == (0, 0, 1, -1)
+    assert (plan.classes[0].threshold, plan.classes[0].max_instances) == (0.6, 2)
+    assert plan.classes[1].threshold == config().threshold
+
+
+def test_a_prompt_map_that_names_an_unknown_class_is_refused() -> None:
+    with pytest.raises(PermanentUsageError, match="'Carr', which the ontology lacks; did you mean 'Car'"):
+        plan_prompts(config(), PromptMap.model_validate({"classes": {"Carr": {}}}), [CAR])
+
+
+def test_an_ontology_without_a_usable_class_is_refused() -> None:
+    with pytest.raises(PermanentUsageError, match="no class of the ontology can be labelled"):
+        plan_prompts(config(), None, [LANE])
+
+
+def test_a_name_that_gives_no_prompt_is_refused() -> None:
+    with pytest.raises(PermanentUsageError, match="empty prompt"):
+        plan_prompts(config(), None, [replace(CAR, name="...")])
+
+
+def test_the_id_ignores_colour_name_and_classes_that_are_not_looked_for() -> None:
+    renamed = replace(CAR, color="#000000")
+    assert recipe(CAR).id == recipe(renamed, LANE).id
+
+
+@pytest.mark.parametrize("changes", [{"threshold": 0.5}, {"max_instances": 7}, {"nms_iou": 0.1}])
+def test_the_id_changes_with_what_decides_the_answer(changes: dict[str, object]) -> None:
+    assert recipe(CAR).id != recipe(CAR, **changes).id
+    assert recipe(CAR).id != replace(recipe(CAR), detector_digest="other").id
+    assert recipe(CAR).id != recipe(BUS).id
+
+
+def test_a_recipe_comes_back_equal_from_the_ledgers_json() -> None:
+    before = recipe(CAR, BUS)
+    after = Recipe.from_json(before.to_json())
+    assert (after, after.id) == (before, before.id)
+
+
+def test_the_branch_is_named_by_the_recipe_and_never_reserved() -> None:
+    assert recipe(CAR).branch == f"autolabel-{recipe(CAR).id[:8]}"
+
+
+def test_an_unknown_prompt_map_is_refused() -> None:
+    with pytest.raises(PermanentUsageError, match="ontologies"):
+        load_prompt_map("nope")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (Path(__file__).parents[2] / "ontologies").glob("*.yaml")])
+def test_shipped_prompt_maps_load(name: str) -> None:
+    assert load_prompt_map(name).classes

@@ -1,0 +1,239 @@
+"""The sync against an in-memory platform: what is written, what is left alone, what a stopped run leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autolabel.core.identity import object_hash
+from autolabel.core.rows import Destination, LabelRow, Reason, RowContent
+from autolabel.errors import (
+    PermanentFloodError,
+    PermanentMediaError,
+    TransientServiceError,
+)
+from autolabel.ledger import Job, Ledger, State
+from autolabel.plan import Options, Plan, make_plan
+from autolabel.sync import Ports, Run, Tally
+from platform_fakes import (
+    AGENT,
+    ANNOTATE,
+    CAR,
+    DONE,
+    RECIPE,
+    REVIEW,
+    FakePlatform,
+    ScriptedInference,
+    make_project,
+    make_row,
+)
+
+
+class Bench:
+    """A ledger and a platform over which runs are made one after the other."""
+
+    def __init__(self, folder: Path, platform: FakePlatform, inference: ScriptedInference | None = None) -> None:
+        self.ledger = Ledger(folder / "ledger.sqlite", clock=lambda: 0.0)
+        self.platform = platform
+        self.inference = inference or ScriptedInference()
+        self.folder = folder
+        self.runs = 0
+
+    def plan(self, **options: object) -> Plan:
+        return make_plan(
+            self.platform,
+            self.ledger,
+            self.platform.project(),
+            RECIPE,
+            Options(**options),  # type: ignore[arg-type]
+        )
+
+    def push(self, **options: object) -> Run:
+        self.runs += 1
+        ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
+        run = Run(self.plan(**options), RECIPE, ports, f"run-{self.runs}")
+        self.last = run
+        run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]
+        return run
+
+    def states(self, destination: str = "main") -> dict[str, State]:
+        job = Job("project-1", RECIPE.id, destination)
+        return {key: record.state for key, record in self.ledger.records(job).items()}
+
+
+def rows(count: int) -> list[LabelRow]:
+    return [make_row(f"row-{i:02}") for i in range(count)]
+
+
+def adds_up(run: Run) -> bool:
+    summary = run.summary()
+    parts = ("labelled", "empty", "done_before", "pending")
+    ends = sum(summary["left_alone"].values()) + sum(summary["set_aside"].values())
+    return bool(sum(summary[part] for part in parts) + ends == summary["total"])
+
+
+def test_a_push_labels_every_free_row_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(5)))
+    run = bench.push()
+    assert run.tally.labelled == 5
+    assert set(bench.platform.main) == {f"row-{i:02}" for i in range(5)}
+    assert bench.platform.main["row-00"] == (object_hash(RECIPE.id, "row-00", CAR.feature_hash, 0),)
+    assert adds_up(run)
+
+
+def test_a_second_push_writes_nothing_and_infers_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(5)))
+    bench.push()
+    writes, asked = list(bench.platform.writes), len(bench.inference.asked)
+    run = bench.push()
+    assert (bench.platform.writes, len(bench.inference.asked)) == (writes, asked)
+    assert run.summary()["done_before"] == 5
+    assert adds_up(run)
+
+
+def test_rows_without_detections_are_done_and_nothing_is_written(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(cars=0))
+    run = bench.push()
+    assert (run.tally.empty, bench.platform.writes) == (3, [])
+    assert set(bench.states().values()) == {State.DONE}
+
+
+def test_a_row_that_a_person_opens_during_the_push_is_left_alone(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    bench = Bench(tmp_path, platform)
+    platform.before_copy = lambda: platform.human.update({"row-01": RowContent(frozenset({"human"}), False)})
+    run = bench.push()
+    assert (run.tally.labelled, run.tally.left_alone) == (2, {Reason.HUMAN_CONTENT: 1})
+    assert "row-01" not in platform.main
+
+
+def test_rows_left_alone_are_never_downloaded(tmp_path: Path) -> None:
+    taken = make_row("taken", label_hash="l1")
+    platform = FakePlatform([taken, make_row("free"), make_row("assigned", assigned_to="a@b.c")])
+    platform.human["taken"] = RowContent(frozenset({"human"}), False)
+    bench = Bench(tmp_path, platform)
+    run = bench.push()
+    assert bench.inference.asked == [["free"]]
+    assert adds_up(run)
+    assert run.summary()["left_alone"] == {Reason.HUMAN_CONTENT: 1, Reason.ASSIGNED: 1}
+
+
+def test_higher_priority_goes_first(tmp_path: Path) -> None:
+    platform = FakePlatform([make_row("low", priority=0.1), make_row("high", priority=0.9)])
+    bench = Bench(tmp_path, platform)
+    bench.push(limit=1)
+    assert list(platform.main) == ["high"]
+
+
+def test_a_limit_leaves_the_rest_pending_for_the_next_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(5)))
+    first = bench.push(limit=2)
+    assert (first.tally.labelled, first.summary()["pending"]) == (2, 3)
+    assert adds_up(first)
+    assert bench.push().tally.labelled == 3
+
+
+def test_a_flood_stops_the_run_before_any_write_and_names_the_class(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(25)), ScriptedInference(cars=3, dropped=7))
+    with pytest.raises(PermanentFloodError, match="'Car' hit its cap of 3 instances on 20 of the first 20"):
+        bench.push()
+    assert bench.platform.writes == []
+
+
+def test_after_a_lost_connection_the_next_run_finishes_without_inferring_again(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(4))
+    bench = Bench(tmp_path, platform)
+    platform.fail_next_write = TransientServiceError("503")
+    with pytest.raises(TransientServiceError):
+        bench.push()
+    assert set(bench.states().values()) == {State.INTENT}
+    assert adds_up(bench.last)
+    asked = len(bench.inference.asked)
+    assert bench.push().tally.labelled == 4
+    assert len(bench.inference.asked) == asked
+
+
+def test_a_row_that_kills_the_worker_is_set_aside_and_the_others_are_labelled(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(4)), ScriptedInference(poison=frozenset({"row-02"})))
+    run = bench.push()
+    assert (run.tally.labelled, run.tally.set_aside) == (3, {Reason.CRASH: 1})
+    assert adds_up(run)
+    assert bench.push().summary()["set_aside"] == {Reason.CRASH: 1}
+
+
+def test_rows_set_aside_are_tried_again_only_when_asked(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(2))
+    platform.refuses = {"row-00"}
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.refuses = set()
+    assert bench.push().tally.labelled == 0
+    assert bench.push(retry_failed=True).tally.labelled == 1
+
+
+def test_an_unreadable_picture_is_set_aside_with_its_reason_and_message(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    platform.unreadable["row-01"] = PermanentMediaError(Reason.TOO_LARGE, "too many bytes")
+    run = Bench(tmp_path, platform).push()
+    assert (run.tally.labelled, run.tally.set_aside) == (2, {Reason.TOO_LARGE: 1})
+    assert run.tally.messages == ["row-01.png: too many bytes"]
+
+
+def test_a_download_that_fails_for_now_leaves_the_row_for_the_next_run(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    platform.unreadable["row-01"] = TransientServiceError("reset")
+    bench = Bench(tmp_path, platform)
+    run = bench.push()
+    assert (run.tally.labelled, run.summary()["pending"]) == (2, 1)
+    platform.unreadable.clear()
+    assert bench.push().tally.labelled == 1
+
+
+def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)))
+    bench.push(destination=Destination.BRANCH)
+    assert (len(bench.platform.branch), bench.platform.main) == (3, {})
+    asked = len(bench.inference.asked)
+    assert bench.push().tally.labelled == 3
+    assert len(bench.inference.asked) == asked
+
+
+def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -> None:
+    waiting = [make_row(name, stage_uuid=AGENT.uuid) for name in ("a", "b", "c")]
+    opened = make_row("d", stage_uuid=AGENT.uuid, label_hash="l4")
+    platform = FakePlatform([*waiting, opened], make_project(AGENT, ANNOTATE, REVIEW, DONE))
+    platform.human["d"] = RowContent(frozenset({"human"}), False)
+    platform.refuses = {"b"}
+    run = Bench(tmp_path, platform).push()
+    assert {name for name, _ in platform.moved} == {"a", "b", "c", "d"}
+    assert adds_up(run)
+
+
+def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    Bench(tmp_path, platform).push()
+    other = tmp_path / "other"
+    other.mkdir()
+    writes = list(platform.writes)
+    run = Bench(other, platform).push()
+    assert platform.writes == writes
+    assert run.summary()["left_alone"] == {Reason.OURS_THIS_RECIPE: 3}
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)))
+    assert len(bench.plan().todo) == 3
+    assert (bench.platform.writes, bench.states()) == ([], {})
+
+
+def test_progress_is_told_after_every_batch(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)))
+    seen: list[int] = []
+    ports = Ports(bench.platform, bench.platform, bench.ledger, bench.inference, tmp_path)
+
+    def note(tally: Tally) -> None:
+        seen.append(tally.finished)
+
+    Run(bench.plan(), RECIPE, ports, "run").execute(Options(write_rows=1), note)
+    assert seen[-1] == 3

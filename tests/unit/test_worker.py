@@ -1,0 +1,246 @@
+"""The process is real here; what it runs is a few lines without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autolabel.core.detections import FrameLabels
+from autolabel.core.rows import Reason
+from autolabel.errors import (
+    AutolabelError,
+    PermanentMediaError,
+    PermanentModelError,
+    TransientWorkerDiedError,
+)
+from autolabel.protocols import RGB, Clip, ClipFailure
+from autolabel.worker import Answer, InferenceProcess, run_clips
+from fakes import load_obedient_inference
+
+
+def clip_of(name: str, width_px: int = 4, height_px: int = 2) -> Clip:
+    return Clip(name, Path(name), range(1), width_px, height_px)
+
+
+def fail_to_load(error: AutolabelError) -> Callable[[Sequence[Clip]], list[Answer]]:
+    raise error
+
+
+def pid_of(process: InferenceProcess) -> int:
+    ((frame,),) = process.infer([clip_of("row")])
+    assert isinstance(frame, FrameLabels)
+    return frame.frame_index
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[InferenceProcess]:
+    process = InferenceProcess(load_obedient_inference)
+    yield process
+    process.close()
+
+
+def test_clips_are_answered_in_order_by_one_other_process(process: InferenceProcess) -> None:
+    answers = process.infer([clip_of("a", 4, 2), clip_of("b", 8, 6)])
+
+    sizes = [(frame.width_px, frame.height_px) for (frame,) in answers if isinstance(frame, FrameLabels)]
+    assert sizes == [(4, 2), (8, 6)]
+    assert pid_of(process) == pid_of(process) != os.getpid()
+
+
+@pytest.mark.parametrize(("what", "how"), [("exit", "exit code 3"), ("segfault", f"signal {signal.SIGSEGV.value}")])
+def test_a_death_is_told_with_its_cause_and_the_next_question_starts_another(
+    process: InferenceProcess, what: str, how: str
+) -> None:
+    before = pid_of(process)
+
+    with pytest.raises(TransientWorkerDiedError, match=how):
+        process.infer([clip_of("row"), clip_of(what)])
+
+    assert pid_of(process) != before
+
+
+def test_a_process_killed_between_questions_is_told_and_replaced(process: InferenceProcess) -> None:
+    pid = pid_of(process)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid))
+
+    with pytest.raises(TransientWorkerDiedError, match="signal 9"):
+        process.infer([clip_of("row")])
+
+    assert pid_of(process) != pid
+
+
+def test_an_unexpected_error_comes_back_as_one_line_and_the_process_lives_on(process: InferenceProcess) -> None:
+    before = pid_of(process)
+
+    with pytest.raises(PermanentModelError, match=r"^inference failed: ZeroDivisionError: by nought$"):
+        process.infer([clip_of("bug")])
+
+    assert pid_of(process) == before
+
+
+def test_ctrl_c_is_the_parents_to_handle(process: InferenceProcess) -> None:
+    pid = pid_of(process)
+
+    os.kill(pid, signal.SIGINT)
+
+    assert pid_of(process) == pid
+
+
+def test_close_ends_the_process_and_the_next_question_starts_another(process: InferenceProcess) -> None:
+    pid = pid_of(process)
+
+    process.close()
+    process.close()
+
+    assert not is_running(pid)
+    assert pid_of(process) != pid
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermanentModelError("no weights at 'x'"), PermanentMediaError("decode", "bad file")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_loading_keeps_its_type_and_message(error: AutolabelError) -> None:
+    process = InferenceProcess(partial(fail_to_load, error))
+    try:
+        with pytest.raises(type(error), match=str(error)):
+            process.infer([clip_of("row")])
+    finally:
+        process.close()
+
+
+def test_nothing_is_started_before_the_first_question() -> None:
+    InferenceProcess(partial(fail_to_load, PermanentModelError("never loaded"))).close()
+
+
+def test_an_interrupted_question_leaves_no_answer_behind(process: InferenceProcess) -> None:
+    previous = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            process.infer([clip_of("slow", width_px=99)])
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+    ((frame,),) = process.infer([clip_of("row", width_px=4)])
+    assert isinstance(frame, FrameLabels)
+    assert frame.width_px == 4
+
+
+PARENT = """
+from pathlib import Path
+from autolabel.protocols import Clip
+from autolabel.worker import InferenceProcess
+from fakes import load_obedient_inference
+process = InferenceProcess(load_obedient_inference)
+for name in ("row", "WHAT"):
+    print(process.infer([Clip(name, Path(name), range(1), 4, 2)])[0][0].frame_index, flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("what", ["row", "slow"], ids=["waiting", "at work"])
+def test_the_process_ends_when_its_parent_is_killed(what: str) -> None:
+    command = [sys.executable, "-c", PARENT.replace("WHAT", what)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        child_pid = int(parent.stdout.readline())
+        parent.kill()
+
+    assert wait_until(lambda: not is_running(child_pid))
+
+
+class Reader:
+    """Black frames of a clip's size; clips named "bad" and "half" cannot be read, or not to their end."""
+
+    def __call__(self, clip: Clip) -> Iterator[tuple[int, RGB]]:
+        for index in clip.frame_indices:
+            if index == 1 and clip.data_hash == "half":
+                raise PermanentMediaError(Reason.DECODE, "half a file")
+            if clip.data_hash == "bad":
+                raise PermanentMediaError(Reason.WRONG_SIZE, "4x4, not 5x5")
+            yield index, np.zeros((clip.height_px, clip.width_px, 3), np.uint8)
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, ...]]] = []
+
+    def __call__(self, frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
+        self.batches.append([image.shape[:2] for _, image in frames])
+        return [FrameLabels(index, image.shape[1], image.shape[0], ()) for index, image in frames]
+
+
+def spooled(folder: Path, name: str, size_px: tuple[int, int], frames: int = 2) -> Clip:
+    path = folder / name
+    path.write_bytes(name.encode())
+    return Clip(name, path, range(frames), *size_px)
+
+
+def test_frames_of_one_size_share_batches_across_clips_and_come_back_in_order(tmp_path: Path) -> None:
+    sizes = [(4, 2), (6, 6), (4, 2), (4, 2)]
+    clips = [spooled(tmp_path, f"clip{i}", size) for i, size in enumerate(sizes)]
+    recorder = Recorder()
+
+    answers = run_clips(clips, Reader(), recorder, batch_frames=4)
+
+    assert recorder.batches == [[(2, 4)] * 4, [(2, 4)] * 2, [(6, 6)] * 2]
+    assert [[(f.frame_index, f.width_px) for f in answer] for answer in answers if isinstance(answer, list)] == [
+        [(0, width), (1, width)] for width, _ in sizes
+    ]
+
+
+def test_every_frame_carries_the_digest_of_its_file(tmp_path: Path) -> None:
+    (answer,) = run_clips([spooled(tmp_path, "clip", (4, 2))], Reader(), Recorder(), batch_frames=8)
+
+    assert isinstance(answer, list)
+    assert {frame.image_digest for frame in answer} == {hashlib.sha256(b"clip").hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("bad", ClipFailure(Reason.WRONG_SIZE, "4x4, not 5x5")),
+        ("half", ClipFailure(Reason.DECODE, "half a file")),
+    ],
+)
+def test_a_clip_that_cannot_be_read_fails_alone(tmp_path: Path, name: str, failure: ClipFailure) -> None:
+    clips = [spooled(tmp_path, n, (4, 2)) for n in ("before", name, "after")]
+
+    before, failed, after = run_clips(clips, Reader(), Recorder(), batch_frames=3)
+
+    assert failed == failure
+    assert isinstance(before, list)
+    assert isinstance(after, list)
+    assert len(before) == len(after) == 2
+
+
+def test_no_clips_give_no_answers() -> None:
+    assert run_clips([], Reader(), Recorder(), batch_frames=4) == []
