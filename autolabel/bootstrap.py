@@ -17,7 +17,7 @@ from pathlib import Path
 import filelock
 
 from autolabel.core.rows import Destination, OntologyClass, Project
-from autolabel.errors import PermanentNotFoundError, PermanentUsageError, TransientBusyError
+from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.protocols import Clip, Sink, Source
@@ -96,12 +96,12 @@ def open_session(settings: Settings, project: str, *, exclusive: bool) -> Iterat
 def open_run(settings: Settings, run_id: str) -> Iterator[tuple[Session, frozenset[str]]]:
     """Open the project of an earlier run with its recipe, for publishing; second, the rows it wrote on its branch.
 
-    Raises PermanentNotFoundError for an unknown run, PermanentUsageError for one that did not write to a branch.
+    Raises PermanentUsageError for an unknown run, and for one that did not write to a branch.
     """
     ledger = open_ledger(settings)
     record = ledger.run(run_id)
     if record is None:
-        raise PermanentNotFoundError(f"the ledger knows no run {run_id!r}; `autolabel status` lists them")
+        raise PermanentUsageError(f"the ledger knows no run {run_id!r}; `autolabel status` lists them")
     if record["destination"] != Destination.BRANCH:
         raise PermanentUsageError(f"run {run_id} went to {record['destination']}, so there is nothing to publish")
     recipe = Recipe.from_json(json.loads(record["recipe"]))

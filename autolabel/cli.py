@@ -200,7 +200,7 @@ def main() -> None:
     except Interrupted:
         _fail("interrupted; nothing is lost, the next run goes on from here", EXIT_LATER)
     except AutolabelError as error:
-        _fail(str(error), error.exit_code)
+        _fail(f"{error}. {error.advice}" if error.advice else str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug ends in one line too
         _fail(f"this is a bug ({type(error).__name__}); nothing is lost. Please report {_keep_trace()}", 1)
 

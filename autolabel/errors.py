@@ -24,9 +24,10 @@ from __future__ import annotations
 
 
 class AutolabelError(Exception):
-    """Base of all; `exit_code` is what the command line returns when it ends a run."""
+    """Base of all. The command line ends with `exit_code`, and says `advice` after the message."""
 
     exit_code = 1
+    advice = ""
 
 
 class Interrupted(BaseException):
@@ -42,15 +43,15 @@ class PermanentUsageError(PermanentError):
 
 
 class PermanentAccessError(PermanentError):
-    pass
+    advice = "Nothing is lost; check that the key is registered there and that its owner may label in this project"
 
 
 class PermanentNotFoundError(PermanentError):
-    pass
+    advice = "Nothing is lost; check the hash and ENCORD_DOMAIN"
 
 
 class PermanentRejectedError(PermanentError):
-    pass
+    advice = "Nothing is lost; `autolabel status` shows where each row stands"
 
 
 class PermanentMediaError(PermanentError):
@@ -77,9 +78,10 @@ class PermanentFloodError(PermanentError):
 
 
 class TransientError(AutolabelError):
-    """The next try may succeed; nothing is lost meanwhile."""
+    """The next try may succeed."""
 
     exit_code = 75
+    advice = "Nothing is lost; try again later, the next run goes on from here"
 
 
 class TransientServiceError(TransientError):
@@ -104,3 +106,4 @@ class TransientWorkerDiedError(TransientError):
 
 class TransientBusyError(TransientError):
     exit_code = 0
+    advice = ""

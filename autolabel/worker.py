@@ -13,7 +13,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
@@ -33,6 +33,8 @@ InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
 Item = TypeVar("Item")
 
 TERMINATE_TIMEOUT_S = 2.0
+LOAD_TRIES = 3
+LOAD = "load"
 
 
 class InferenceProcess:
@@ -47,10 +49,37 @@ class InferenceProcess:
         self._child: tuple[BaseProcess, Connection] | None = None
 
     def infer(self, clips: Sequence[Clip]) -> list[Answer]:
-        """See `Inference`. Errors that the child raises on purpose come through with their type and message."""
-        process, pipe = self._child or self._start()
+        """See `Inference`. Errors that the child raises on purpose come through with their type and message.
+
+        A death while the models load is no clip's fault: it is tried again, and in the end a PermanentModelError.
+        """
+        if self._child is None:
+            self._start_loaded()
+        answers: list[Answer] = self._ask(list(clips))
+        return answers
+
+    def _start_loaded(self) -> None:
+        died = None
+        for _ in range(LOAD_TRIES):
+            self._start()
+            try:
+                self._ask(LOAD)
+            except TransientWorkerDiedError as exc:
+                died = exc
+            except AutolabelError:
+                self.close()  # the next question starts with loading again
+                raise
+            else:
+                return
+        raise PermanentModelError(
+            f"{died}, {LOAD_TRIES} times while it loaded the models; is there memory enough for them?"
+        ) from died
+
+    def _ask(self, question: Any) -> Any:
+        assert self._child is not None
+        process, pipe = self._child
         try:
-            pipe.send(list(clips))
+            pipe.send(question)
             reply = pipe.recv() if pipe in wait([pipe, process.sentinel]) else None
         except (EOFError, OSError):
             reply = None
@@ -61,8 +90,7 @@ class InferenceProcess:
             raise self._died(process)
         if isinstance(reply, AutolabelError):
             raise reply
-        answers: list[Answer] = reply
-        return answers
+        return reply
 
     def close(self) -> None:
         """End the process now, whatever it is doing. May be called again; the next question starts another."""
@@ -78,7 +106,7 @@ class InferenceProcess:
             process.join()
         process.close()
 
-    def _start(self) -> tuple[BaseProcess, Connection]:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._load, theirs), name="inference", daemon=True)
@@ -91,7 +119,6 @@ class InferenceProcess:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
             theirs.close()
         self._child = process, ours
-        return self._child
 
     def _died(self, process: BaseProcess) -> TransientWorkerDiedError:
         process.join(TERMINATE_TIMEOUT_S)
@@ -102,14 +129,14 @@ class InferenceProcess:
 
 
 def _serve(load: Callable[[], Infer], pipe: Connection) -> None:
-    """The child's life: answer until the parent is gone."""
-    answer: Infer | None = None
+    """The child's life: load when told to, then answer until the parent is gone."""
+    infer: Infer | None = None
     try:
         while True:
-            clips = pipe.recv()
+            question = pipe.recv()
             try:
-                answer = answer or load()
-                reply: list[Answer] | AutolabelError = answer(clips)
+                infer = infer or load()
+                reply: Any = LOAD if question == LOAD else infer(question)
             except AutolabelError as exc:
                 reply = exc
             except Exception as exc:  # the one outer handler: models fail in ways of their own

@@ -78,3 +78,8 @@ def _obey(clip: Clip) -> list[FrameLabels]:
         case "slow":
             time.sleep(0.5)
     return [FrameLabels(os.getpid(), clip.width_px, clip.height_px, ())]
+
+
+def load_and_die() -> Callable[[Sequence[Clip]], list[list[FrameLabels]]]:
+    """For an inference process: what an out-of-memory kill during loading looks like."""
+    os._exit(137)

@@ -126,9 +126,16 @@ def remote_call(doing: str) -> Iterator[None]:
 
 
 def _translated(error: sdk.EncordException, doing: str) -> AutolabelError:
+    """Only a refusal repeats the platform's own words: it says what is wrong with the request."""
     kind = next(ERRORS[cls] for cls in type(error).__mro__ if cls in ERRORS)
-    text = str(getattr(error, "message", "") or error).splitlines()
-    return kind(f"{error.__class__.__name__} while {doing}: {text[0][:200] if text else 'no message'}")
+    words = str(getattr(error, "message", "") or error).partition("\n")[0][:200]
+    if kind is PermanentAccessError:
+        return kind(f"the platform does not let this key in ({type(error).__name__}) while {doing}")
+    if kind is PermanentNotFoundError:
+        return kind(f"the platform knows no such thing while {doing}")
+    if kind is TransientServiceError:
+        return kind(f"the platform gave no usable answer ({type(error).__name__}) while {doing}")
+    return kind(f"the platform refuses ({type(error).__name__}: {words}) while {doing}")
 
 
 def _wait(state: RetryCallState) -> float:

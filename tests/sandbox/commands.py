@@ -6,11 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandbox.conftest import RunningSandbox
+import pytest
+from encord.objects import ObjectInstance
+from encord.objects.bitmask import BitmaskCoordinates
+from encord.objects.coordinates import BoundingBoxCoordinates
+
+if TYPE_CHECKING:
+    from sandbox.conftest import RunningSandbox
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,50 @@ class Command:
         counted += sum(summary["left_alone"].values()) + sum(summary["set_aside"].values())
         assert counted == summary["total"], summary
         return summary
+
+
+@dataclass(frozen=True)
+class Label:
+    """One object on main as the SDK reads it back; `numbers` is its confidence and its box or mask, as fractions."""
+
+    data_hash: str
+    object_hash: str
+    name: str
+    numbers: tuple[float, ...]
+    manual: bool
+
+
+def labels(sandbox: RunningSandbox) -> list[Label]:
+    """Everything on main, read back through the SDK alone, sorted."""
+    rows = [row for row in sandbox.project().list_label_rows_v2() if row.label_hash]
+    for row in rows:
+        row.initialise_labels()
+    found = [
+        Label(row.data_hash, item.object_hash, item.object_name, _numbers(place), bool(place.manual_annotation))
+        for row in rows
+        for item in row.get_object_instances()
+        for place in item.get_annotations()
+    ]
+    return sorted(found, key=lambda label: (label.data_hash, label.object_hash))
+
+
+def _numbers(place: ObjectInstance.Annotation) -> tuple[float, ...]:
+    where = place.coordinates
+    if isinstance(where, BoundingBoxCoordinates):
+        return (place.confidence, where.top_left_x, where.top_left_y, where.width, where.height)
+    assert isinstance(where, BitmaskCoordinates)
+    mask = where.to_numpy_array()
+    ys, xs = mask.nonzero()
+    return (place.confidence, float(mask.mean()), float(xs.mean()) / mask.shape[1], float(ys.mean()) / mask.shape[0])
+
+
+def ours(sandbox: RunningSandbox) -> list[Label]:
+    return [label for label in labels(sandbox) if not label.manual]
+
+
+def assert_same_labels(sandbox: RunningSandbox, expected: Sequence[Label]) -> None:
+    """The same objects under the same hashes; numbers within 1e-3, since a batch of one rounds differently."""
+    found = ours(sandbox)
+    assert [replace(label, numbers=()) for label in found] == [replace(label, numbers=()) for label in expected]
+    for label, other in zip(found, expected, strict=True):
+        assert label.numbers == pytest.approx(other.numbers, abs=1e-3)

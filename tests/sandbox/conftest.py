@@ -14,6 +14,7 @@ from encord.http.constants import RequestsSettings
 from encord.objects.ontology_labels_impl import LabelRowV2
 
 from autolabel.sandbox import running
+from sandbox.commands import Command, Label, ours
 
 DEMO = "Demo: coloured shapes"
 
@@ -109,3 +110,20 @@ def demo_sandbox(start: Start, demo_state: Path, sandbox_dir: Path) -> RunningSa
 @pytest.fixture
 def project(demo_sandbox: RunningSandbox) -> Project:
     return demo_sandbox.project()
+
+
+@pytest.fixture
+def push(demo_sandbox: RunningSandbox, tmp_path: Path) -> Command:
+    """`autolabel` against the demo project, with a home of its own."""
+    return Command(demo_sandbox, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(demo_state: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Label]:
+    """The labels of a push that nothing disturbs; every other push of the same rows must end with these."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    copytree(demo_state, folder / "sandbox")
+    with running(folder / "sandbox") as info:
+        sandbox = RunningSandbox(dir=folder / "sandbox", **info)
+        Command(sandbox, folder / "home").push()
+        return ours(sandbox)

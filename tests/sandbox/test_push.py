@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from sandbox.commands import Command
+from sandbox.commands import Command, Label, assert_same_labels, labels, ours
 from sandbox.conftest import RunningSandbox, Start
 
 # Demo rows on which people have worked (see scenarios): left alone in every test here.
@@ -23,30 +23,8 @@ HUMAN_ROWS = 5
 SAVE = {"query_type": "labelrow", "query_method": "POST"}
 
 
-@pytest.fixture
-def push(demo_sandbox: RunningSandbox, tmp_path: Path) -> Command:
-    return Command(demo_sandbox, tmp_path / "home")
-
-
 def main_rows(sandbox: RunningSandbox) -> dict[str, Any]:
     return sandbox.rows().get("main", {})
-
-
-def labels(sandbox: RunningSandbox) -> list[tuple[str, str, str, float, bool]]:
-    """(data hash, object hash, class, confidence, manual) of every object on main, through the SDK alone."""
-    rows = [row for row in sandbox.project().list_label_rows_v2() if row.label_hash]
-    for row in rows:
-        row.initialise_labels()
-    return [
-        (row.data_hash, item.object_hash, item.object_name, place.confidence, place.manual_annotation)
-        for row in rows
-        for item in row.get_object_instances()
-        for place in item.get_annotations()
-    ]
-
-
-def ours(sandbox: RunningSandbox) -> list[tuple[str, str, str, float, bool]]:
-    return sorted(label for label in labels(sandbox) if not label[4])
 
 
 def test_free_rows_are_labelled_with_confidence_and_people_keep_theirs(push: Command) -> None:
@@ -57,11 +35,9 @@ def test_free_rows_are_labelled_with_confidence_and_people_keep_theirs(push: Com
     assert {key: json.dumps(after[key]) for key in before} == {key: json.dumps(row) for key, row in before.items()}
     machine = ours(push.sandbox)
     assert len(machine) == sum(result["objects"].values()) > 0
-    assert all(0.35 <= confidence <= 1 for _, _, _, confidence, _ in machine)
+    assert all(0.35 <= label.numbers[0] <= 1 for label in machine)
     names = {item.feature_node_hash: item.name for item in push.sandbox.project().ontology_structure.objects}
-    assert Counter(name for _, _, name, _, _ in machine) == {
-        names[key]: count for key, count in result["objects"].items()
-    }
+    assert Counter(label.name for label in machine) == {names[key]: n for key, n in result["objects"].items()}
 
 
 def test_a_second_push_writes_nothing_and_infers_nothing(push: Command) -> None:
@@ -94,9 +70,9 @@ def test_the_plan_is_readable_and_names_reasons_prompts_and_destination(push: Co
 
 
 def test_a_row_that_a_person_opens_while_its_labels_are_saved_stays_theirs(
-    push: Command, undisturbed: list[Any]
+    push: Command, undisturbed: list[Label]
 ) -> None:
-    free = push.sandbox.project().list_label_rows_v2(data_hashes=[undisturbed[0][0]])[0]
+    free = push.sandbox.project().list_label_rows_v2(data_hashes=[undisturbed[0].data_hash])[0]
     push.sandbox.fault("slow", delay_s=2.0, match=SAVE)
 
     def draw_meanwhile() -> None:
@@ -109,8 +85,7 @@ def test_a_row_that_a_person_opens_while_its_labels_are_saved_stays_theirs(
     result = push.push()
     person.join()
     assert result["left_alone"]["human_content"] == 4
-    theirs = [label for label in labels(push.sandbox) if label[0] == free.data_hash]
-    assert [manual for *_, manual in theirs] == [True]
+    assert [label.manual for label in labels(push.sandbox) if label.data_hash == free.data_hash] == [True]
 
 
 def test_a_branch_push_leaves_main_untouched_until_it_is_published(push: Command) -> None:
@@ -133,11 +108,11 @@ def test_tasks_at_an_agent_stage_are_labelled_and_handed_to_people(start: Start,
     assert stages["Pre-label"] == 0
 
 
-def test_the_queues_priority_decides_what_a_limited_push_takes(push: Command, undisturbed: list[Any]) -> None:
-    last = undisturbed[-1][0]
+def test_the_queues_priority_decides_what_a_limited_push_takes(push: Command, undisturbed: list[Label]) -> None:
+    last = undisturbed[-1].data_hash
     push.sandbox.project().list_label_rows_v2(data_hashes=[last])[0].set_priority(0.99)
     push.push("--limit", "1")
-    assert {label[0] for label in ours(push.sandbox)} == {last}
+    assert {label.data_hash for label in ours(push.sandbox)} == {last}
 
 
 FAULTS = [
@@ -159,51 +134,36 @@ CALLS = [
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_on_a_write_changes_nothing_in_the_end(
-    push: Command, undisturbed: list[Any], fault: dict[str, Any], call: dict[str, Any]
+    push: Command, undisturbed: list[Label], fault: dict[str, Any], call: dict[str, Any]
 ) -> None:
     push.sandbox.fault(match=call, **fault)
     result = push.push()
     assert push.sandbox.faults_met() == [1]
     assert (result["exit"], result["pending"]) == (0, 0)
-    assert ours(push.sandbox) == undisturbed
+    assert_same_labels(push.sandbox, undisturbed)
 
 
-@pytest.fixture(scope="session")
-def undisturbed(demo_state: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """The labels of a push that nothing disturbs; every other push of the same rows must end with these."""
-    from shutil import copytree
-
-    from autolabel.sandbox import running
-
-    folder = tmp_path_factory.mktemp("undisturbed")
-    copytree(demo_state, folder / "sandbox")
-    with running(folder / "sandbox") as info:
-        sandbox = RunningSandbox(dir=folder / "sandbox", **info)
-        Command(sandbox, folder / "home").push()
-        return ours(sandbox)
-
-
-def test_expired_urls_are_signed_again(push: Command, undisturbed: list[Any]) -> None:
+def test_expired_urls_are_signed_again(push: Command, undisturbed: list[Label]) -> None:
     push.sandbox.fault("expire_url", times=2, match={"path_contains": "/blobs/"})
     assert push.push()["pending"] == 0
     assert push.sandbox.faults_met() == [2]
-    assert ours(push.sandbox) == undisturbed
+    assert_same_labels(push.sandbox, undisturbed)
 
 
 def test_a_bundle_that_fails_half_way_ends_with_every_row_labelled_once(
-    push: Command, undisturbed: list[Any]
+    push: Command, undisturbed: list[Label]
 ) -> None:
     push.sandbox.fault("fail_items", items=[2], match=SAVE)
     assert push.push()["pending"] == 0
     assert push.sandbox.faults_met() == [1]
-    assert ours(push.sandbox) == undisturbed
+    assert_same_labels(push.sandbox, undisturbed)
 
 
-def test_a_row_missing_from_an_answer_is_noticed(push: Command, undisturbed: list[Any]) -> None:
+def test_a_row_missing_from_an_answer_is_noticed(push: Command, undisturbed: list[Label]) -> None:
     push.sandbox.fault("drop_items", items=[1], match={"query_type": "labelrow", "query_method": "PUT"})
     assert push.push()["pending"] == 0
     assert push.sandbox.faults_met() == [1]
-    assert ours(push.sandbox) == undisturbed
+    assert_same_labels(push.sandbox, undisturbed)
 
 
 def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> None:

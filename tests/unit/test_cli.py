@@ -58,7 +58,7 @@ def test_an_unknown_command_or_option_is_usage(tmp_path: Path, arguments: list[s
 def test_publishing_an_unknown_run_says_where_to_look(tmp_path: Path) -> None:
     done = autolabel(tmp_path, "publish", "--run", "nope", "-y")
     assert (done.returncode, done.stderr) == (
-        1,
+        2,
         "error: the ledger knows no run 'nope'; `autolabel status` lists them\n",
     )
 

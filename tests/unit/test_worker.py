@@ -25,7 +25,7 @@ from autolabel.errors import (
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
 from autolabel.worker import Answer, InferenceProcess, run_clips
-from fakes import load_obedient_inference
+from fakes import load_and_die, load_obedient_inference
 
 
 def clip_of(name: str, width_px: int = 4, height_px: int = 2) -> Clip:
@@ -81,6 +81,13 @@ def test_a_death_is_told_with_its_cause_and_the_next_question_starts_another(
         process.infer([clip_of("row"), clip_of(what)])
 
     assert pid_of(process) != before
+
+
+def test_a_death_while_the_models_load_is_no_clips_fault() -> None:
+    dying = InferenceProcess(load_and_die)
+
+    with pytest.raises(PermanentModelError, match=r"exit code 137\), 3 times while it loaded the models"):
+        dying.infer([clip_of("row")])
 
 
 def test_a_process_killed_between_questions_is_told_and_replaced(process: InferenceProcess) -> None:
@@ -157,7 +164,7 @@ PARENT = """
 from pathlib import Path
 from autolabel.protocols import Clip
 from autolabel.worker import InferenceProcess
-from fakes import load_obedient_inference
+from fakes import load_and_die, load_obedient_inference
 process = InferenceProcess(load_obedient_inference)
 for name in ("row", "WHAT"):
     print(process.infer([Clip(name, Path(name), range(1), 4, 2)])[0][0].frame_index, flush=True)

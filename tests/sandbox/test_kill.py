@@ -1,0 +1,94 @@
+"""kill -9 at random moments, of the push and of its inference process: the next run ends as if undisturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from sandbox.commands import Command, Label, assert_same_labels
+
+# One push of the 12-frame demo takes about 7 s here, most of it loading; moments are spread over all of it.
+KILLS = 20
+SPAN_S = 7.0
+SEED = 20261121
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def inference_process(parent: int) -> psutil.Process | None:
+    """The spawned child that holds the models, not multiprocessing's bookkeeper."""
+    try:
+        children = psutil.Process(parent).children()
+        return next((child for child in children if "spawn_main" in " ".join(child.cmdline())), None)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def test_a_push_killed_again_and_again_ends_with_the_same_labels(push: Command, undisturbed: list[Label]) -> None:
+    moments = random.Random(SEED)
+    for _ in range(KILLS):
+        process = push.start("push", "--project", push.project, "--yes", "--limit", str(moments.randint(1, 12)))
+        time.sleep(moments.uniform(0.5, SPAN_S))
+        kill_all(process)
+    result = push.push()
+    assert (result["exit"], result["pending"], result["set_aside"]) == (0, 0, {})
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_pushes_killed_in_the_middle_of_their_writes_end_with_the_same_labels(
+    push: Command, undisturbed: list[Label]
+) -> None:
+    """Every remote write of one row is slowed down, and the push is killed while it is under way."""
+    writes = (
+        {"query_type": "labelrow", "query_method": "PUT"},
+        {"query_type": "labelrow", "query_method": "POST"},
+        {"path_contains": "copy-branch"},
+    )
+    for match in writes:
+        push.sandbox.fault("slow", delay_s=1.0, match=match)
+        process = push.start("push", "--project", push.project, "--yes", "--limit", "3")
+        while process.poll() is None and not push.sandbox.faults_met()[-1]:
+            time.sleep(0.02)
+        time.sleep(0.5)
+        kill_all(process)
+    assert push.sandbox.faults_met() == [1, 1, 1]
+    result = push.push()
+    assert (result["exit"], result["pending"]) == (0, 0)
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
+    push: Command, undisturbed: list[Label], seed: int
+) -> None:
+    moments, killed = random.Random(seed), 0
+    process = push.start("push", "--project", push.project, "--yes")
+    while process.poll() is None and killed < 5:
+        time.sleep(moments.uniform(0.3, 5.0))
+        if child := inference_process(process.pid):
+            child.kill()
+            killed += 1
+    process.wait(120)
+    print(f"inference process killed {killed} times")
+    result = push.push()
+    assert (result["exit"], result["pending"], result["set_aside"]) == (0, 0, {})
+    assert killed
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_the_inference_process_dies_with_its_push(push: Command) -> None:
+    process = push.start("push", "--project", push.project, "--yes")
+    while (child := inference_process(process.pid)) is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    child.wait(timeout=20)
