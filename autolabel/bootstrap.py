@@ -45,6 +45,7 @@ class Session:
             batch_rows=self.settings.batch_frames,
             write_rows=self.settings.write_rows,
             download_threads=self.settings.download_threads,
+            agent_stage=self.settings.agent_stage,
             pathways=self.settings.pathways.model_dump(),
         )
         return replace(base, **changes)  # type: ignore[arg-type]
@@ -76,7 +77,10 @@ def project_hash(text: str) -> str:
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise PermanentUsageError(f"AUTOLABEL_HOME cannot be a folder at {settings.home}: {error.strerror}") from None
     return Ledger(settings.home / "ledger.sqlite", time.time)
 
 

@@ -62,9 +62,7 @@ def push(
         plan = session.plan(options)
         if dry_run or asks:
             _show_plan(session, plan, as_json=as_json)
-        if dry_run:
-            return
-        if asks and (not plan.todo or not typer.confirm("\nWrite this?")):
+        if dry_run or (asks and not _confirmed(plan)):
             return
         _execute(session, plan, options, as_json=as_json)
 
@@ -97,11 +95,11 @@ def status(
     from autolabel.console import print_status
 
     ledger = open_ledger(_settings(None))
-    runs, counts = ledger.runs(limit=10), ledger.counts()
+    runs, counts, aside = ledger.runs(limit=10), ledger.counts(), ledger.messages(limit=20)
     if as_json:
-        typer.echo(json.dumps({"runs": runs, "rows": counts}))
+        typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
     else:
-        print_status(runs, counts)
+        print_status(runs, counts, aside)
 
 
 @app.command()
@@ -155,6 +153,13 @@ def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
         print_plan(described)
 
 
+def _confirmed(plan: Plan) -> bool:
+    if plan.is_idle:
+        typer.echo("\nnothing to do")
+        return False
+    return typer.confirm("\nWrite this?")
+
+
 def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, saves: bool = True) -> None:
     """Run the plan, print what became of it, and end with the exit code that says so."""
     from autolabel.console import print_result, progress
@@ -162,14 +167,22 @@ def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, s
     run = session.run(plan, saves=saves)
     with progress(len(plan.todo)) as on_step:
         run.execute(options, on_step)
-    summary = run.summary()
-    report = session.write_report(run) if run.samples else None
+    summary, messages = run.summary(), run.tally.messages
+    if not as_json:
+        print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, messages)
+    report = None
+    if run.samples:
+        try:
+            report = session.write_report(run)
+        except OSError as error:
+            typer.echo(f"the labels are written, but not the report: {error}", err=True)
     if as_json:
-        typer.echo(json.dumps({**summary, "report": report and str(report), "messages": run.tally.messages}))
+        typer.echo(json.dumps({**summary, "report": report and str(report), "messages": messages}))
     else:
-        print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, run.tally.messages)
         if report:
             typer.echo(f"report: {report}")
+        if plan.job.destination == Destination.BRANCH and summary["labelled"]:
+            typer.echo(f"to bring it to main: autolabel publish --run {run.id}")
     raise typer.Exit(_exit_code(summary, plan))
 
 
@@ -181,13 +194,18 @@ def _exit_code(summary: dict[str, Any], plan: Plan) -> int:
 
 def _settings(config: str | None) -> Settings:
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     try:
         settings = Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]).upper()
-        raise PermanentUsageError(f"the setting {where} is off: {first['msg']}; see .env.example") from None
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        name = name if name.startswith("ENCORD_") else f"AUTOLABEL_{name}"
+        raise PermanentUsageError(f"the setting {name} is off: {first['msg']}; see .env.example") from None
+    except SettingsError as error:
+        raise PermanentUsageError(f"the settings are off: {error}; see .env.example") from None
+    os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
     return settings.model_copy(update={"config": config}) if config else settings
 
 
@@ -216,7 +234,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _keep_trace() -> Path:
     """The traceback for a bug report, in a file of the user's own: it may name rows, but no query of a signed URL."""
-    trace = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1?...", traceback.format_exc())
+    trace = re.sub(r"\?[^\s'\"?]*=[^\s'\"]*", "?...", traceback.format_exc())
     descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(trace)

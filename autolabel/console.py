@@ -41,7 +41,7 @@ def describe_plan(
             "total": plan.total,
             "to_label": len(plan.todo),
             "beyond_limit": plan.beyond_limit,
-            "done_before": plan.done,
+            "done_before": len(plan.done),
             "left_alone": dict(Counter(reason for _, reason in plan.left_alone)),
             "set_aside": dict(Counter(reason for _, reason in plan.set_aside)),
         },
@@ -66,7 +66,7 @@ def describe_plan(
         "writes": {
             "rows_saved_on_branch": len(plan.todo),
             "rows_copied_to_main": len(plan.todo) if plan.job.destination == Destination.MAIN else 0,
-            "tasks_moved_on": len(plan.at_agent_stage),
+            "tasks_moved_on": plan.tasks_to_move,
         },
     }
 
@@ -130,6 +130,7 @@ def _duration(seconds: float) -> str:
 
 def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages: Sequence[str]) -> None:
     """The rows of a run in words, then what it wrote; `names` is class feature hash -> name."""
+    out.print(f"\nrun {summary['run']}")
     _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
     written = ", ".join(f"{count} {names[key]}" for key, count in sorted(summary["objects"].items()))
     out.print(f"objects written: {sum(summary['objects'].values())}" + (f" ({escape(written)})" if written else ""))
@@ -173,19 +174,22 @@ def _lines(total: int) -> Callable[[Tally], None]:
     return show
 
 
-def print_status(runs: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]]) -> None:
-    """The latest runs, newest first, then the ledger's rows by project, destination and state."""
+def print_status(
+    runs: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]], aside: Sequence[Mapping[str, Any]]
+) -> None:
+    """The latest runs, newest first, the ledger's rows by project and state, and why rows are set aside."""
     if not runs:
         out.print("no run yet; start with `autolabel push --project HASH --limit 25`")
         return
-    table = Table("run", "to", "recipe", "labelled", "objects", "pending", "project", box=None)
+    table = Table("run", "to", "recipe", "ended", "labelled", "objects", "pending", "project", box=None)
     for run in runs:
         done = json.loads(run["summary"]) if run["summary"] else {}
         table.add_row(
             run["id"],
             run["destination"],
             run["recipe_id"][:8],
-            str(done.get("labelled", "not finished")),
+            _ended(done),
+            str(done.get("labelled", "")),
             str(sum(done["objects"].values()) if done else ""),
             str(done.get("pending", "")),
             escape(run["project_title"]),
@@ -196,3 +200,11 @@ def print_status(runs: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str
         reason = f": {REASON_TEXT[Reason(row['reason'])]}" if row["reason"] else ""
         where = escape(titles.get(row["project_hash"], row["project_hash"]))
         out.print(f"{row['rows']:>7}  {where} to {row['destination']}: {row['state'].replace('_', ' ')}{reason}")
+    for row in aside:
+        out.print(f"  set aside, {escape(row['message'])}")
+
+
+def _ended(summary: Mapping[str, Any]) -> str:
+    if not summary:
+        return "killed or under way"
+    return "stopped" if summary["stopped_by"] else "finished"

@@ -10,7 +10,7 @@ from typing import Generic, Self, TypeVar
 
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
-from autolabel.errors import TransientWorkerDiedError
+from autolabel.errors import Interrupted, PermanentInferenceError, PermanentModelError, TransientWorkerDiedError
 from autolabel.protocols import Clip, ClipFailure, Inference
 
 STRIKES = 3
@@ -52,14 +52,21 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
-    """One answer a clip whatever happens to the process: after a death each clip of the batch runs alone.
+    """One answer a clip whatever one of them does: after a death or a failure each clip of the batch runs alone.
 
-    Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
+    - Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
+    - A clip that the models cannot answer alone ends in `ClipFailure(INVALID_OUTPUT)`.
+
+    Raises PermanentModelError when the models can answer none of several: then they are at fault, not the clips.
     """
     try:
         return inference.infer(clips)
-    except TransientWorkerDiedError:
-        return [_infer_alone(inference, clip) for clip in clips]
+    except (TransientWorkerDiedError, PermanentInferenceError):
+        answers = [_infer_alone(inference, clip) for clip in clips]
+    failures = [answer for answer in answers if isinstance(answer, ClipFailure)]
+    if len(failures) == len(clips) > 1 and all(failure.reason == Reason.INVALID_OUTPUT for failure in failures):
+        raise PermanentModelError(f"the models can answer none of {len(clips)} pictures: {failures[0].message}")
+    return answers
 
 
 def _infer_alone(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
@@ -69,13 +76,16 @@ def _infer_alone(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFa
             return inference.infer([clip])[0]
         except TransientWorkerDiedError as error:
             message = str(error)
+        except PermanentInferenceError as error:
+            return ClipFailure(Reason.INVALID_OUTPUT, str(error))
     return ClipFailure(Reason.CRASH, f"{message}, {STRIKES} times while it was the only one at work")
 
 
 class Background(Generic[T]):
     """Runs a function over batches on a thread of its own, in order; `put` blocks while `depth` are waiting.
 
-    An error of the function surfaces at the next `put`, or at the end of the `with` block.
+    An error of the function surfaces at the next `put`, or at the end of the `with` block. What is under way is
+    waited for whatever ends the block, a second signal included: nothing may go on once the block is left.
     """
 
     def __init__(self, work: Callable[[T], None], depth: int) -> None:
@@ -95,7 +105,19 @@ class Background(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        stopped = self._shut_down(cancel=kind is not None)
+        if stopped is not None:
+            raise stopped
         if kind is None:
             for future in self._waiting:
                 future.result()
+
+    def _shut_down(self, *, cancel: bool) -> Interrupted | None:
+        stopped = None
+        while True:
+            try:
+                self._pool.shutdown(wait=True, cancel_futures=cancel)
+            except Interrupted as signal:
+                stopped, cancel = signal, True
+            else:
+                return stopped

@@ -7,7 +7,8 @@
     │   ├── PermanentNotFoundError     the project, row or item is not there                      (exit 1)
     │   ├── PermanentRejectedError     the platform understood a request and refuses it           (exit 1)
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
-    │   ├── PermanentModelError        weights missing, or a model's answer is malformed          (exit 1)
+    │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
+    │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
     │   └── PermanentFloodError        too many rows hit a class's cap; nothing was written       (exit 1)
     └── TransientError                 the next run may well succeed
@@ -66,6 +67,10 @@ class PermanentMediaError(PermanentError):
 
 
 class PermanentModelError(PermanentError):
+    pass
+
+
+class PermanentInferenceError(PermanentError):
     pass
 
 

@@ -14,8 +14,8 @@ States and the only ways between them:
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,11 +24,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
+from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30
 
 
@@ -54,68 +55,6 @@ ALLOWED: Mapping[State, frozenset[State]] = {
     State.LEFT_ALONE: frozenset({State.FOUND}),
     State.SET_ASIDE: frozenset({State.FOUND}),
 }
-
-_meta = sa.MetaData()
-_run = sa.Table(
-    "run",
-    _meta,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("project_hash", sa.Text, nullable=False),
-    sa.Column("project_title", sa.Text, nullable=False),
-    sa.Column("recipe_id", sa.Text, nullable=False),
-    sa.Column("recipe", sa.Text, nullable=False),
-    sa.Column("destination", sa.Text, nullable=False),
-    sa.Column("started_at", sa.Float, nullable=False),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("summary", sa.Text),
-)
-_row = sa.Table(
-    "row",
-    _meta,
-    sa.Column("project_hash", sa.Text, primary_key=True),
-    sa.Column("recipe_id", sa.Text, primary_key=True),
-    sa.Column("destination", sa.Text, primary_key=True),
-    sa.Column("data_hash", sa.Text, primary_key=True),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),
-    sa.Column("message", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("intent_digest", sa.Text),
-)
-_detections = sa.Table(
-    "detections",
-    _meta,
-    sa.Column("recipe_id", sa.Text, primary_key=True),
-    sa.Column("data_hash", sa.Text, primary_key=True),
-    sa.Column("chunk", sa.Integer, primary_key=True),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-_receipt = sa.Table(
-    "receipt",
-    _meta,
-    sa.Column("project_hash", sa.Text, primary_key=True),
-    sa.Column("recipe_id", sa.Text, primary_key=True),
-    sa.Column("data_hash", sa.Text, primary_key=True),
-    sa.Column("branch", sa.Text, primary_key=True),
-    sa.Column("label_hash", sa.Text, nullable=False),
-    sa.Column("object_hashes", sa.Text, nullable=False),
-    sa.Column("feature_hashes", sa.Text, nullable=False),
-    sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_event = sa.Table(
-    "event",
-    _meta,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("at", sa.Float, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("data_hash", sa.Text, nullable=False),
-    sa.Column("destination", sa.Text, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text),
-)
 
 
 @dataclass(frozen=True)
@@ -154,31 +93,49 @@ class Ledger:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self._clock = clock
+        self._path, self._clock = path, clock
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
-        sa.event.listen(self._engine, "connect", _on_connect)
-        sa.event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        try:
-            with self._engine.begin() as db:
-                _check(db, path)
-                _meta.create_all(db)
-                db.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        except sa.exc.DBAPIError as error:
-            raise PermanentLedgerError(
-                f"the ledger {path} cannot be used ({error.orig}); nothing was written to the platform. "
-                "Free the disk or restore the file, or point AUTOLABEL_HOME at another folder"
-            ) from error
+        sa.event.listen(self._engine, "connect", schema.on_connect)
+        sa.event.listen(self._engine, "begin", schema.on_begin)
+        with self._read() as db:
+            version = schema.checked_version(db, path)
+        if version == 0:
+            with self._write() as db:
+                META.create_all(db)
+                db.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        """A consistent look that no writer waits for."""
+        with self._trusted(), self._engine.connect() as db, db.begin():
+            yield db
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """One transaction, alone from its beginning, on the disk when the block ends."""
+        with self._trusted(), self._engine.connect().execution_options(writes=True) as db, db.begin():
+            yield db
+
+    @contextmanager
+    def _trusted(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            raise PermanentLedgerError(
+                f"the ledger {self._path} cannot be used ({error.orig}), so nothing more is written to the platform; "
+                "free the disk or restore the file, then run again"
+            ) from error
 
     # Runs
 
     def start_run(self, run_id: str, job: Job, title: str, recipe: Mapping[str, Any]) -> None:
         """Open a run. Rows still leased belong to a run that died: callers hold the project's lock."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             db.execute(
-                _run.insert().values(
+                RUN.insert().values(
                     id=run_id,
                     project_hash=job.project_hash,
                     project_title=title,
@@ -188,40 +145,48 @@ class Ledger:
                     started_at=self._clock(),
                 )
             )
-            stale = db.scalars(sa.select(_row.c.data_hash).where(_of(job), _row.c.state == State.LEASED)).all()
+            stale = db.scalars(sa.select(ROW.c.data_hash).where(_of(job), ROW.c.state == State.LEASED)).all()
             self._apply(db, job, run_id, [Move(data_hash, State.FOUND) for data_hash in stale])
 
     def finish_run(self, run_id: str, summary: Mapping[str, Any]) -> None:
-        with self._engine.begin() as db:
+        with self._write() as db:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
-            db.execute(_run.update().where(_run.c.id == run_id).values(values))
+            db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
+
+    def written_to(self, job: Job, branch: str) -> frozenset[str]:
+        """Data hashes of rows for which there is a receipt of this recipe on a branch."""
+        where = sa.and_(
+            RECEIPT.c.project_hash == job.project_hash,
+            RECEIPT.c.recipe_id == job.recipe_id,
+            RECEIPT.c.branch == branch,
+        )
+        with self._read() as db:
+            return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
 
     def written_in(self, run_id: str, branch: str) -> frozenset[str]:
         """Data hashes of rows for which a run got a receipt on a branch."""
-        where = sa.and_(_receipt.c.run_id == run_id, _receipt.c.branch == branch)
-        with self._engine.begin() as db:
-            return frozenset(db.scalars(sa.select(_receipt.c.data_hash).where(where)))
+        where = sa.and_(RECEIPT.c.run_id == run_id, RECEIPT.c.branch == branch)
+        with self._read() as db:
+            return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A run's record, or None."""
-        with self._engine.begin() as db:
-            found = db.execute(sa.select(_run).where(_run.c.id == run_id)).mappings().first()
+        with self._read() as db:
+            found = db.execute(sa.select(RUN).where(RUN.c.id == run_id)).mappings().first()
         return dict(found) if found else None
 
     def runs(self, limit: int) -> list[dict[str, Any]]:
         """The latest runs, newest first."""
-        with self._engine.begin() as db:
-            rows = db.execute(sa.select(_run).order_by(_run.c.started_at.desc()).limit(limit)).mappings().all()
+        with self._read() as db:
+            rows = db.execute(sa.select(RUN).order_by(RUN.c.started_at.desc()).limit(limit)).mappings().all()
         return [dict(row) for row in rows]
 
     # Rows
 
     def records(self, job: Job) -> dict[str, Record]:
         """All rows of a job, by data hash."""
-        query = sa.select(_row.c.data_hash, _row.c.state, _row.c.reason, _row.c.attempts, _row.c.run_id).where(
-            _of(job)
-        )
-        with self._engine.begin() as db:
+        query = sa.select(ROW.c.data_hash, ROW.c.state, ROW.c.reason, ROW.c.attempts, ROW.c.run_id).where(_of(job))
+        with self._read() as db:
             return {key: Record(State(state), *rest) for key, state, *rest in db.execute(query)}
 
     def find(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
@@ -229,70 +194,84 @@ class Ledger:
         known = self.records(job)
         fresh = [key for key in data_hashes if key not in known]
         ended = [key for key in data_hashes if key in known and known[key].state in _ENDS]
-        with self._engine.begin() as db:
+        with self._write() as db:
             for key in fresh:
                 values = {**_key(job), "data_hash": key, "state": State.FOUND, "attempts": 0, "run_id": run_id}
-                db.execute(_row.insert().values(values))
+                db.execute(ROW.insert().values(values))
                 self._log(db, job, run_id, Move(key, State.FOUND))
             self._apply(db, job, run_id, [Move(key, State.FOUND) for key in ended])
+            where = sa.and_(_of(job), ROW.c.data_hash.in_(ended))
+            db.execute(ROW.update().where(where).values(attempts=0))
 
     def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> None:
         """Take rows one step on, all or none. Raises PermanentLedgerError for a step the table does not allow."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             self._apply(db, job, run_id, moves)
 
     def start_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
         """Counted when rows start in the worker, before it can die on them; cleared by `put_detections`."""
-        with self._engine.begin() as db:
-            where = sa.and_(_of(job), _row.c.data_hash.in_(data_hashes))
-            db.execute(_row.update().where(where).values(attempts=_row.c.attempts + 1))
+        self._count(job, data_hashes, 1)
+
+    def give_back_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
+        """For an attempt that ended for another reason than these rows."""
+        self._count(job, data_hashes, -1)
+
+    def _count(self, job: Job, data_hashes: Sequence[str], by: int) -> None:
+        with self._write() as db:
+            where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes))
+            db.execute(ROW.update().where(where).values(attempts=ROW.c.attempts + by))
 
     def put_detections(self, job: Job, run_id: str, found: Mapping[str, Sequence[FrameLabels]]) -> None:
         """Keep what inference said of whole rows, and with it move them to `inferred`."""
-        with self._engine.begin() as db:
+        with self._write() as db:
             for data_hash, frames in found.items():
                 values = {"recipe_id": job.recipe_id, "data_hash": data_hash, "chunk": 0, "body": pack(list(frames))}
                 db.execute(
-                    insert(_detections).values(values).on_conflict_do_update(None, set_={"body": values["body"]})
+                    insert(DETECTIONS).values(values).on_conflict_do_update(None, set_={"body": values["body"]})
                 )
-                db.execute(_row.update().where(_of(job), _row.c.data_hash == data_hash).values(attempts=0))
+                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == data_hash).values(attempts=0))
             self._apply(db, job, run_id, [Move(data_hash, State.INFERRED) for data_hash in found])
 
     def stored(self, recipe_id: str) -> frozenset[str]:
         """Data hashes of rows whose detections are kept: they cost no inference any more."""
-        with self._engine.begin() as db:
-            where = _detections.c.recipe_id == recipe_id
-            return frozenset(db.scalars(sa.select(_detections.c.data_hash).where(where)))
+        with self._read() as db:
+            where = DETECTIONS.c.recipe_id == recipe_id
+            return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(where)))
 
     def detections(self, recipe_id: str, data_hash: str) -> list[FrameLabels]:
         """What inference said of a row, in frame order; nothing when it has not been asked."""
-        where = sa.and_(_detections.c.recipe_id == recipe_id, _detections.c.data_hash == data_hash)
-        with self._engine.begin() as db:
-            chunks = db.scalars(sa.select(_detections.c.body).where(where).order_by(_detections.c.chunk)).all()
+        where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.data_hash == data_hash)
+        with self._read() as db:
+            chunks = db.scalars(sa.select(DETECTIONS.c.body).where(where).order_by(DETECTIONS.c.chunk)).all()
         return [frame for chunk in chunks for frame in unpack(chunk)]
 
     def our_hashes(self, project_hash: str) -> dict[str, frozenset[str]]:
         """Data hash -> object hashes that receipts of any recipe name there."""
-        query = sa.select(_receipt.c.data_hash, _receipt.c.object_hashes).where(
-            _receipt.c.project_hash == project_hash
-        )
+        query = sa.select(RECEIPT.c.data_hash, RECEIPT.c.objects).where(RECEIPT.c.project_hash == project_hash)
         found: dict[str, frozenset[str]] = {}
-        with self._engine.begin() as db:
-            for data_hash, hashes in db.execute(query):
-                found[data_hash] = found.get(data_hash, frozenset()) | frozenset(json.loads(hashes))
+        with self._read() as db:
+            for data_hash, objects in db.execute(query):
+                found[data_hash] = found.get(data_hash, frozenset()) | frozenset(json.loads(objects))
         return found
 
     def counts(self) -> list[dict[str, Any]]:
         """Rows by project, recipe, destination, state and reason."""
-        columns = (_row.c.project_hash, _row.c.recipe_id, _row.c.destination, _row.c.state, _row.c.reason)
+        columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
         query = sa.select(*columns, sa.func.count().label("rows")).group_by(*columns).order_by(*columns)
-        with self._engine.begin() as db:
+        with self._read() as db:
             return [dict(row) for row in db.execute(query).mappings()]
+
+    def messages(self, limit: int) -> list[dict[str, Any]]:
+        """Rows set aside, with what was wrong."""
+        query = sa.select(ROW.c.data_hash, ROW.c.project_hash, ROW.c.reason, ROW.c.message)
+        with self._read() as db:
+            found = db.execute(query.where(ROW.c.state == State.SET_ASIDE).limit(limit)).mappings()
+            return [dict(row) for row in found]
 
     def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> None:
         for move in moves:
-            where = sa.and_(_of(job), _row.c.data_hash == move.data_hash)
-            now = db.scalar(sa.select(_row.c.state).where(where))
+            where = sa.and_(_of(job), ROW.c.data_hash == move.data_hash)
+            now = db.scalar(sa.select(ROW.c.state).where(where))
             if now is None or move.state not in ALLOWED[State(now)]:
                 raise PermanentLedgerError(
                     f"row {move.data_hash} cannot go from {now} to {move.state}; this is a bug"
@@ -300,7 +279,7 @@ class Ledger:
             values = {"state": move.state, "reason": move.reason, "message": move.message, "run_id": run_id}
             if move.intent_digest:
                 values["intent_digest"] = move.intent_digest
-            db.execute(_row.update().where(where).values(values))
+            db.execute(ROW.update().where(where).values(values))
             if move.receipt:
                 self._keep_receipt(db, job, run_id, move.data_hash, move.receipt)
             self._log(db, job, run_id, move)
@@ -310,17 +289,16 @@ class Ledger:
         values = {
             "branch": receipt.branch,
             "label_hash": receipt.label_hash,
-            "object_hashes": json.dumps(receipt.object_hashes),
-            "feature_hashes": json.dumps(receipt.feature_hashes),
+            "objects": json.dumps(dict(receipt.objects)),
             "digest": receipt.digest,
             "run_id": run_id,
             "at": self._clock(),
         }
-        db.execute(insert(_receipt).values(**key, **values).on_conflict_do_update(None, set_=values))
+        db.execute(insert(RECEIPT).values(**key, **values).on_conflict_do_update(None, set_=values))
 
     def _log(self, db: sa.Connection, job: Job, run_id: str, move: Move) -> None:
         values = {"at": self._clock(), "run_id": run_id, "data_hash": move.data_hash, "destination": job.destination}
-        db.execute(_event.insert().values(**values, state=move.state, reason=move.reason))
+        db.execute(EVENT.insert().values(**values, state=move.state, reason=move.reason))
 
 
 def _key(job: Job) -> dict[str, str]:
@@ -328,22 +306,4 @@ def _key(job: Job) -> dict[str, str]:
 
 
 def _of(job: Job) -> sa.ColumnElement[bool]:
-    return sa.and_(*(_row.c[name] == value for name, value in _key(job).items()))
-
-
-def _on_connect(raw: sqlite3.Connection, _record: object) -> None:
-    raw.isolation_level = None  # the driver must not begin transactions behind SQLAlchemy's back
-    raw.execute("PRAGMA journal_mode = WAL")
-    raw.execute("PRAGMA synchronous = FULL")  # NORMAL may roll an acknowledged commit back after a power cut
-
-
-def _check(db: sa.Connection, path: Path) -> None:
-    version = db.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if version > SCHEMA_VERSION:
-        raise PermanentLedgerError(
-            f"the ledger {path} was written by a newer release (schema {version}, this one reads {SCHEMA_VERSION}); "
-            "nothing was written. Install the newer release"
-        )
-    verdict = db.exec_driver_sql("PRAGMA quick_check").scalar_one()
-    if verdict != "ok":
-        raise PermanentLedgerError(f"the ledger {path} is damaged ({verdict}); nothing was written. Restore a copy")
+    return sa.and_(*(ROW.c[name] == value for name, value in _key(job).items()))

@@ -76,6 +76,7 @@ class Inference(Protocol):
         """One answer a clip, in the same order. Stateless: any mix of rows, any order, any batch.
 
         Raises TransientWorkerDiedError when the process ended; the next call starts another.
+        Raises PermanentInferenceError when the models cannot answer these clips.
         Raises PermanentModelError when the models cannot be loaded.
         """
         ...
@@ -103,36 +104,37 @@ class Source(Protocol):
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         """Spool a row's media, under limits, into new files of `folder`.
 
-        Raises PermanentMediaError (too large, gone), TransientServiceError after its own retries.
+        Raises PermanentMediaError (too large, gone, refused), TransientServiceError after its own retries.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Write:
-    """A row and all that is to stand in it."""
+    """A row and all that is to stand in it; `on_branch` says that our branch got it before, and keeps what it has."""
 
     row: LabelRow
     instances: tuple[Instance, ...]
+    on_branch: bool = False
 
 
 @dataclass(frozen=True)
 class Receipt:
     """What the platform served back after a write.
 
-    - `digest`: SHA-256 over the objects as served, canonical.
+    - `objects`: object hash -> class feature hash, of the objects that are ours and that nobody touched.
+    - `digest`: SHA-256 over everything that stands there, as served, canonical.
     """
 
     branch: str
     label_hash: str
-    object_hashes: tuple[str, ...]
-    feature_hashes: tuple[str, ...]
+    objects: Mapping[str, str]
     digest: str
 
 
 @dataclass(frozen=True)
 class Left:
-    """A row that was not taken after all: a person came first. Nothing of ours is on `main`."""
+    """A row that was not taken after all: a person came first, and what stands there is theirs."""
 
     reason: Reason
 
@@ -152,13 +154,19 @@ class Sink(Protocol):
     """What is written to the platform. Idempotent: the same call again has the effect of one."""
 
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
-        """Put rows on our own branch and read them back; by data hash. `main` is not touched."""
+        """Put rows on our own branch and read them back; by data hash. `main` is not touched.
+
+        A branch row that holds anything is not written again: what people changed there, they meant.
+        """
         ...
 
     def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
         """Copy rows from our branch to `main` where `main` has none, and read `main` back; by data hash."""
         ...
 
-    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> None:
-        """Move tasks on from the Agent stage. A task that has moved already is fine."""
+    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
+        """Move tasks on from the Agent stage and return the rows that have left it, by whomever.
+
+        A task that the platform refuses to move stops no other.
+        """
         ...

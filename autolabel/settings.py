@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _web_address(text: str) -> str:
+    """`https://host[:port]` without a path: the SDK drops one from half of its requests."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.port == 0:
+        raise ValueError("an address like https://api.encord.com is needed")
+    return text.rstrip("/")
 
 
 class Pathways(BaseModel):
@@ -34,7 +44,7 @@ class Settings(BaseSettings):
     ssh_key: SecretStr | None = Field(
         None, validation_alias="ENCORD_SSH_KEY", description="The private key itself; used when no file is named."
     )
-    domain: str = Field(
+    domain: Annotated[str, AfterValidator(_web_address)] = Field(
         "https://api.encord.com",
         validation_alias="ENCORD_DOMAIN",
         description="The platform's API; https://api.us.encord.com for the US.",
@@ -45,11 +55,14 @@ class Settings(BaseSettings):
     config: str = Field("default", description="Recipe: a name in configs/ or a path to a YAML file.")
     device: str = Field("auto", description="Torch device for the models: auto, cpu, cuda, cuda:1 ...")
     batch_frames: int = Field(8, ge=1, description="Most frames in one forward pass.")
-    write_rows: int = Field(20, ge=1, description="Most label rows in one request.")
+    write_rows: int = Field(20, ge=1, le=100, description="Most label rows in one request.")
     download_threads: int = Field(4, ge=1, description="Downloads that run ahead of the models.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are set aside undecoded.")
     max_media_bytes: int = Field(
         200_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
+    )
+    agent_stage: str | None = Field(
+        None, description="Title of the Agent stage that is ours; all its tasks are handed on to people."
     )
     pathways: Pathways = Field(
         Pathways(),

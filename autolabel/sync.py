@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,10 @@ from autolabel.core.assemble import Instance, assemble
 from autolabel.core.detections import FrameLabels
 from autolabel.core.identity import digest
 from autolabel.core.rows import Destination, LabelRow, Reason
-from autolabel.engine import Background, in_batches, infer_isolated, prefetch
+from autolabel.engine import STRIKES, Background, in_batches, infer_isolated, prefetch
 from autolabel.errors import PermanentFloodError, PermanentMediaError, TransientError
 from autolabel.ledger import Ledger, Move, State
-from autolabel.plan import Options, Plan
+from autolabel.plan import Options, Plan, pathway_of
 from autolabel.protocols import Clip, ClipFailure, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
 from autolabel.recipe import Recipe
 
@@ -24,6 +26,7 @@ GUARD_ROWS = 20
 GUARD_SHARE = 0.30
 SUSPECT_ATTEMPTS = 2
 SAMPLE_ROWS = 60
+HAND_OVER_ROWS = 50
 
 Labelled = tuple[LabelRow, list[FrameLabels] | ClipFailure]
 
@@ -40,6 +43,7 @@ class Tally:
     left_alone: Counter[str] = field(default_factory=Counter)
     set_aside: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
+    stopped_by: str | None = None
 
     @property
     def finished(self) -> int:
@@ -89,17 +93,24 @@ class Run:
         self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
         try:
             self._take_up()
-            stream = self._infer(options, on_step)
-            first = list(islice(stream, GUARD_ROWS))
-            self._stop_floods(first)
-            deliver: Callable[[list[Labelled]], None] = lambda batch: self._deliver(batch, on_step)  # noqa: E731
-            with Background(deliver, depth=2) as delivery:
-                for batch in in_batches(chain(first, stream), options.write_rows):
-                    delivery.put(batch)
-            self._let_go()
+            self._work(options, on_step)
+            self._hand_over()
+        except BaseException as error:
+            self.tally.stopped_by = str(error) or type(error).__name__
+            raise
         finally:
             self._ledger.finish_run(self.id, self.summary())
         return self.tally
+
+    def _work(self, options: Options, on_step: Callable[[Tally], None]) -> None:
+        deliver: Callable[[list[Labelled]], None] = partial(self._deliver, on_step)
+        with closing(self._infer(options, on_step)) as stream:
+            first = list(islice(stream, GUARD_ROWS))
+            if self._saves:
+                self._stop_floods(first)
+            with Background(deliver, depth=2) as delivery:
+                for batch in in_batches(chain(first, stream), options.write_rows):
+                    delivery.put(batch)
 
     def summary(self) -> dict[str, Any]:
         """The run in numbers; the rows add up to the plan's total."""
@@ -114,13 +125,14 @@ class Run:
             "total": plan.total,
             "labelled": tally.labelled,
             "empty": tally.empty,
-            "done_before": plan.done,
+            "done_before": len(plan.done),
             "left_alone": dict(left),
             "set_aside": dict(aside),
             "pending": len(plan.todo) - tally.finished + plan.beyond_limit,
             "objects": dict(tally.objects),
             "dropped_by_cap": dict(tally.dropped_by_cap),
             "inferred_frames": tally.inferred_frames,
+            "stopped_by": tally.stopped_by,
         }
 
     def _take_up(self) -> None:
@@ -131,16 +143,24 @@ class Run:
         claimed = [row for row in plan.todo if _state(plan, row) not in under_way]
         self._ledger.find(self._job, self.id, [row.data_hash for row in (*claimed, *(row for row, _ in news))])
         self._move(Move(row.data_hash, State.LEFT_ALONE, why) for row, why in news)
+        self._move(Move(data_hash, State.LEFT_ALONE, Reason.GONE) for data_hash in plan.gone)
         self._move(Move(row.data_hash, State.LEASED) for row in claimed)
         self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
 
-    def _infer(self, options: Options, on_step: Callable[[Tally], None]) -> Iterator[Labelled]:
-        """Every row of the plan with its detections: kept ones first, then fresh ones, suspects last and alone."""
+    def _infer(self, options: Options, on_step: Callable[[Tally], None]) -> Generator[Labelled]:
+        """Every row of the plan with its detections: kept ones first, then fresh ones, suspects last and alone.
+
+        A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
+        """
         for row in self.plan.todo:
             if row.data_hash in self.plan.stored:
                 yield row, self._ledger.detections(self._job.recipe_id, row.data_hash)
-        suspects = [row for row in self.plan.to_infer if self._attempts(row) >= SUSPECT_ATTEMPTS]
-        ordinary = [row for row in self.plan.to_infer if self._attempts(row) < SUSPECT_ATTEMPTS]
+        fresh = [(row, self._attempts(row)) for row in self.plan.to_infer]
+        ordinary = [row for row, attempts in fresh if attempts < SUSPECT_ATTEMPTS]
+        suspects = [row for row, attempts in fresh if SUSPECT_ATTEMPTS <= attempts < SUSPECT_ATTEMPTS + STRIKES]
+        for row, attempts in fresh:
+            if attempts >= SUSPECT_ATTEMPTS + STRIKES:
+                yield row, ClipFailure(Reason.CRASH, f"{attempts} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
             fetched = prefetch(rows, self._fetch, options.download_threads, 2 * size + options.download_threads)
             for batch in in_batches(fetched, size):
@@ -148,8 +168,9 @@ class Run:
                 on_step(self.tally)
 
     def _attempts(self, row: LabelRow) -> int:
+        """Whole runs that died while they worked on the row; those before a `--retry-failed` are forgotten."""
         record = self.plan.records.get(row.data_hash)
-        return record.attempts if record else 0
+        return record.attempts if record and record.state != State.SET_ASIDE else 0
 
     def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
         """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
@@ -164,8 +185,11 @@ class Run:
     def _infer_batch(self, batch: Sequence[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[Labelled]:
         yield from ((row, clips) for row, clips in batch if isinstance(clips, ClipFailure))
         ready = {row: clips for row, clips in batch if isinstance(clips, list)}
-        self._ledger.start_attempt(self._job, [row.data_hash for row in ready])
-        answers = iter(infer_isolated(self._ports.inference, [clip for clips in ready.values() for clip in clips]))
+        if not ready:
+            return
+        answers = iter(
+            self._ask([row.data_hash for row in ready], [clip for clips in ready.values() for clip in clips])
+        )
         labelled = {row: _joined([next(answers) for _ in clips]) for row, clips in ready.items()}
         self._ledger.put_detections(
             self._job,
@@ -177,6 +201,14 @@ class Run:
                 self.tally.inferred_frames += len(frames)
             self._keep_or_drop(row, ready[row])
             yield row, frames
+
+    def _ask(self, data_hashes: Sequence[str], clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+        self._ledger.start_attempt(self._job, data_hashes)
+        try:
+            return infer_isolated(self._ports.inference, clips)
+        except BaseException:
+            self._ledger.give_back_attempt(self._job, data_hashes)
+            raise
 
     def _keep_or_drop(self, row: LabelRow, clips: Sequence[Clip]) -> None:
         """Pictures of the first rows stay until the report is drawn; the others go at once."""
@@ -192,7 +224,7 @@ class Run:
             if isinstance(frames, list):
                 hits.update({name for frame in frames for name in frame.dropped_by_cap})
         for feature_hash, count in hits.most_common(1):
-            if count > GUARD_SHARE * len(first):
+            if count > GUARD_SHARE * GUARD_ROWS:
                 cls = next(cls for cls in self._recipe.plan.classes if cls.feature_hash == feature_hash)
                 raise PermanentFloodError(
                     f"class {cls.name!r} hit its cap of {cls.max_instances} instances on {count} of the first "
@@ -200,30 +232,24 @@ class Run:
                     "give it better prompts, or raise max_instances if there really are so many"
                 )
 
-    def _deliver(self, batch: Sequence[Labelled], on_step: Callable[[Tally], None]) -> None:
+    def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Labelled]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
         outcomes: dict[str, Outcome | None] = {}
         writes: list[Write] = []
         for row, frames in batch:
             if isinstance(frames, ClipFailure):
-                outcomes[row.data_hash] = Refused(frames.reason, f"{row.title}: {frames.message}")
+                outcomes[row.data_hash] = Refused(frames.reason, frames.message)
                 continue
             for frame in frames:
                 self.tally.dropped_by_cap.update(frame.dropped_by_cap)
             instances = assemble(frames, self._recipe.shapes, self._job.recipe_id, row.data_hash)
             self._sample(row, instances)
             if instances:
-                writes.append(Write(row, tuple(instances)))
+                writes.append(Write(row, tuple(instances), row.data_hash in self.plan.on_branch))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
-        self.tally.objects.update(
-            item.feature_hash
-            for write in writes
-            for item in write.instances
-            if isinstance(outcomes[write.row.data_hash], Receipt)
-        )
         on_step(self.tally)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
@@ -239,33 +265,46 @@ class Run:
         return outcomes
 
     def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> None:
-        """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished."""
+        """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished.
+
+        A row whose task the platform does not move stays as it is and is settled by the next run.
+        """
         receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
         self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
-        self._proceed([(row, _pathway(outcomes[row.data_hash])) for row in rows])
-        self._move(_last_move(key, outcome) for key, outcome in outcomes.items())
-        self.tally.labelled += len(receipts)
-        for outcome in outcomes.values():
-            if outcome is None:
-                self.tally.empty += 1
-            elif isinstance(outcome, Left):
-                self.tally.left_alone[outcome.reason] += 1
-            elif isinstance(outcome, Refused):
-                self.tally.set_aside[outcome.reason] += 1
-                self.tally.messages.append(outcome.message)
+        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in rows if self.plan.is_at_agent_stage(row)]
+        stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
+        settled = [row for row in rows if row.data_hash not in stuck]
+        self._move(_last_move(row, outcomes[row.data_hash]) for row in settled)
+        for row in settled:
+            self._count(row, outcomes[row.data_hash])
 
-    def _proceed(self, rows: Sequence[tuple[LabelRow, str]]) -> None:
-        stage = self.plan.project.workflow.agent_stage
-        waiting = {row.data_hash for row in self.plan.at_agent_stage}
+    def _count(self, row: LabelRow, outcome: Outcome | None) -> None:
+        if outcome is None:
+            self.tally.empty += 1
+        elif isinstance(outcome, Receipt):
+            self.tally.labelled += 1
+            self.tally.objects.update(outcome.objects.values())
+        elif isinstance(outcome, Left):
+            self.tally.left_alone[outcome.reason] += 1
+        else:
+            self.tally.set_aside[outcome.reason] += 1
+            self.tally.messages.append(f"{row.title}: {outcome.message}")
+
+    def _proceed(self, waiting: Sequence[tuple[LabelRow, str]]) -> frozenset[str]:
+        """Move tasks on by their pathways; the rows that have left the stage."""
+        stage, moved = self.plan.agent_stage, frozenset[str]()
         for outcome, pathway in self.plan.pathways.items():
-            moving = [row for row, name in rows if name == outcome and row.data_hash in waiting]
-            if stage is not None and moving:
-                self._ports.sink.proceed(moving, stage.uuid, pathway)
+            rows = [row for row, name in waiting if name == outcome]
+            if stage is not None and rows:
+                left = self._ports.sink.proceed(rows, stage.uuid, pathway)
+                stuck = [row.title for row in rows if row.data_hash not in left]
+                self.tally.messages += [f"{title}: the platform does not move its task on" for title in stuck]
+                moved |= left
+        return moved
 
-    def _let_go(self) -> None:
-        """Rows the plan left alone at the Agent stage go to people too, in batches like any other."""
-        for batch in in_batches(self.plan.left_alone, 50):
-            self._proceed([(row, _pathway(Left(reason))) for row, reason in batch])
+    def _hand_over(self) -> None:
+        for batch in in_batches(self.plan.handed_over, HAND_OVER_ROWS):
+            self._proceed(batch)
 
     def _sample(self, row: LabelRow, instances: Sequence[Instance]) -> None:
         if row.data_hash in self._paths:
@@ -292,34 +331,29 @@ def _joined(answers: Sequence[list[FrameLabels] | ClipFailure]) -> list[FrameLab
 
 
 def _pathway(outcome: Outcome | None) -> str:
-    """Which pathway's kind an outcome is: `labelled` where labels stand, `empty` where none do, else `failed`."""
-    if outcome is None or outcome == Left(Reason.HAS_ROW_EMPTY):
-        return "empty"
-    if isinstance(outcome, Receipt) or outcome in (Left(Reason.HUMAN_CONTENT), Left(Reason.OURS_THIS_RECIPE)):
-        return "labelled"
-    return "failed"
-
-
-def _last_move(data_hash: str, outcome: Outcome | None) -> Move:
     if isinstance(outcome, Left):
-        return Move(data_hash, State.LEFT_ALONE, outcome.reason)
+        return pathway_of(outcome.reason)
     if isinstance(outcome, Refused):
-        return Move(data_hash, State.SET_ASIDE, outcome.reason, outcome.message)
-    return Move(data_hash, State.DONE)
+        return "failed"
+    return "empty" if outcome is None else "labelled"
+
+
+def _last_move(row: LabelRow, outcome: Outcome | None) -> Move:
+    if isinstance(outcome, Left):
+        return Move(row.data_hash, State.LEFT_ALONE, outcome.reason)
+    if isinstance(outcome, Refused):
+        return Move(row.data_hash, State.SET_ASIDE, outcome.reason, f"{row.title}: {outcome.message}")
+    return Move(row.data_hash, State.DONE)
 
 
 def _intent(instances: Sequence[Instance]) -> str:
     """Digest of what is about to be written."""
     return digest(
         [
-            [
-                item.object_hash,
-                item.feature_hash,
-                place.frame_index,
-                place.detection.score,
-                place.detection.box_xyxy_px,
-            ]
+            [item.object_hash, item.feature_hash, item.shape, place.frame_index, found.score, found.box_xyxy_px]
+            + ([found.mask.window_xyxy_px, found.mask.counts.decode("ascii")] if found.mask else [])
             for item in instances
             for place in item.placements
+            for found in [place.detection]
         ]
     )

@@ -19,6 +19,7 @@ from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
 from autolabel.errors import (
     AutolabelError,
+    PermanentInferenceError,
     PermanentMediaError,
     PermanentModelError,
     TransientWorkerDiedError,
@@ -141,7 +142,8 @@ def _serve(load: Callable[[], Infer], pipe: Connection) -> None:
                 reply = exc
             except Exception as exc:  # the one outer handler: models fail in ways of their own
                 logger.debug("inference failed", exc_info=True)
-                reply = PermanentModelError(f"inference failed: {type(exc).__name__}: {exc}")
+                kind = PermanentModelError if question == LOAD else PermanentInferenceError
+                reply = kind(f"inference failed: {type(exc).__name__}: {exc}")
             pipe.send(reply)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

@@ -18,7 +18,7 @@ from autolabel.core.rows import (
     Stage,
     Workflow,
 )
-from autolabel.errors import TransientWorkerDiedError
+from autolabel.errors import PermanentInferenceError, TransientWorkerDiedError
 from autolabel.protocols import Clip, ClipFailure, Left, Outcome, Receipt, Refused, Write
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 
@@ -47,9 +47,7 @@ def make_row(name: str, **changes: object) -> LabelRow:
         frames=1,
         priority=0.5,
         label_hash=None,
-        last_edited_at="",
         stage_uuid=ANNOTATE.uuid,
-        task_uuid=f"task-{name}",
         assigned_to=None,
         item_uuid=f"item-{name}",
     )
@@ -72,6 +70,8 @@ class FakePlatform:
         self.moved: list[tuple[str, str]] = []
         self.writes: list[str] = []
         self.refuses: set[str] = set()
+        self.immovable: set[str] = set()
+        self.skips: set[str] = set()
         self.unreadable: dict[str, Exception] = {}
         self.before_copy: Callable[[], None] = lambda: None
         self.fail_next_write: Exception | None = None
@@ -87,7 +87,7 @@ class FakePlatform:
         return {row.data_hash: (ours | self.human)[row.data_hash] for row in rows}
 
     def skipped(self) -> frozenset[str]:
-        return frozenset()
+        return frozenset(self.skips)
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         if row.data_hash in self.unreadable:
@@ -106,11 +106,11 @@ class FakePlatform:
         key = write.row.data_hash
         if key in self.refuses:
             return Refused(Reason.REJECTED, f"{key} refused")
-        hashes = tuple(item.object_hash for item in write.instances)
-        if self.branch.get(key) != hashes:
+        hashes = self.branch.get(key) or tuple(item.object_hash for item in write.instances)
+        if key not in self.branch:
             self.branch[key] = hashes
             self.writes.append(f"save {key}")
-        return Receipt("branch", f"b-{key}", hashes, (CAR.feature_hash,), "digest")
+        return Receipt(RECIPE.branch, f"b-{key}", dict.fromkeys(hashes, CAR.feature_hash), "digest")
 
     def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
         self.before_copy()
@@ -123,26 +123,32 @@ class FakePlatform:
             self.main[key] = self.branch[key]
             self.writes.append(f"copy {key}")
             self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}")
-        return Receipt("main", f"m-{key}", self.main[key], (CAR.feature_hash,), "digest")
+        return Receipt("main", f"m-{key}", dict.fromkeys(self.main[key], CAR.feature_hash), "digest")
 
-    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> None:
-        for row in rows:
+    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
+        moving = [row for row in rows if row.data_hash not in self.immovable]
+        for row in moving:
             self.moved.append((row.data_hash, pathway_uuid))
             self.writes.append(f"move {row.data_hash}")
-            self.listed[row.data_hash] = replace(row, stage_uuid=ANNOTATE.uuid)
+            self.listed[row.data_hash] = replace(self.listed[row.data_hash], stage_uuid=ANNOTATE.uuid)
+        return frozenset(row.data_hash for row in moving)
 
 
 class ScriptedInference:
-    """Finds `cars` on every frame; dies on clips of `poison`; `asked` lists the clips of every call."""
+    """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`; `asked` lists the clips of every call."""
 
-    def __init__(self, cars: int = 1, poison: frozenset[str] = frozenset(), dropped: int = 0) -> None:
-        self._cars, self._poison, self._dropped = cars, poison, dropped
+    def __init__(
+        self, cars: int = 1, poison: frozenset[str] = frozenset(), odd: frozenset[str] = frozenset(), dropped: int = 0
+    ) -> None:
+        self._cars, self._poison, self._odd, self._dropped = cars, poison, odd, dropped
         self.asked: list[list[str]] = []
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         self.asked.append([clip.data_hash for clip in clips])
         if any(clip.data_hash in self._poison for clip in clips):
             raise TransientWorkerDiedError("signal 9")
+        if any(clip.data_hash in self._odd for clip in clips):
+            raise PermanentInferenceError("mat1 and mat2 shapes cannot be multiplied")
         return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
 
     def _frame(self, clip: Clip, index: int) -> FrameLabels:

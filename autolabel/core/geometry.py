@@ -64,10 +64,3 @@ def row_major_rle(frame: BoolArray) -> str:
     """
     counts: bytes = coco_mask.encode(frame.view(np.uint8).T)["counts"]
     return counts.decode("ascii")
-
-
-def row_major_rle_to_frame(rle: str, width_px: int, height_px: int) -> BoolArray:
-    """The inverse of `row_major_rle`."""
-    decoded = coco_mask.decode({"size": [width_px, height_px], "counts": rle.encode("ascii")})
-    frame: BoolArray = decoded.T.astype(np.bool_)
-    return frame

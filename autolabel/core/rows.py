@@ -15,7 +15,7 @@ class Destination(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a row is left alone or set aside: for people and counts; logic only asks whether there is one."""
+    """Why a row is left alone or set aside: words for people and counts. Beyond that only the pathway hangs on it."""
 
     HUMAN_CONTENT = "human_content"
     HAS_ROW_EMPTY = "has_row_empty"
@@ -39,7 +39,7 @@ class Reason(StrEnum):
 REASON_TEXT: Mapping[Reason, str] = {
     Reason.HUMAN_CONTENT: "people have labelled here",
     Reason.HAS_ROW_EMPTY: "opened by someone, nothing drawn",
-    Reason.OURS_THIS_RECIPE: "pre-labelled by this recipe already, from another ledger",
+    Reason.OURS_THIS_RECIPE: "pre-labelled by this recipe already",
     Reason.OURS_OTHER_RECIPE: "pre-labelled by another recipe",
     Reason.WRONG_STAGE: "not waiting at the first human stage",
     Reason.ASSIGNED: "assigned to a person",
@@ -83,16 +83,17 @@ class Workflow:
         """Where annotators begin."""
         return next((stage for stage in self.stages if stage.kind == "ANNOTATION"), None)
 
-    @property
-    def agent_stage(self) -> Stage | None:
-        """The one Agent stage that hands over to people; None where there is none or more than one."""
-        human = {stage.uuid for stage in self.stages if stage.kind in ("ANNOTATION", "REVIEW")}
-        found = [
-            stage
-            for stage in self.stages
-            if stage.kind == "AGENT" and any(way.destination_uuid in human for way in stage.pathways)
-        ]
-        return found[0] if len(found) == 1 else None
+    def agent_stage(self, title: str | None) -> Stage | None:
+        """The Agent stage of that title; without one, the only stage that hands over to the first annotators.
+
+        None where no stage fits, or several do: an Agent stage may be somebody else's.
+        """
+        agents = [stage for stage in self.stages if stage.kind == "AGENT"]
+        if title is not None:
+            return next((stage for stage in agents if stage.title == title), None)
+        first = self.first_human_stage
+        before = [s for s in agents if first and any(way.destination_uuid == first.uuid for way in s.pathways)]
+        return before[0] if len(before) == 1 else None
 
     @property
     def has_consensus(self) -> bool:
@@ -135,9 +136,7 @@ class LabelRow:
     frames: int
     priority: float
     label_hash: str | None
-    last_edited_at: str
     stage_uuid: str
-    task_uuid: str
     assigned_to: str | None
     item_uuid: str
 
@@ -154,13 +153,14 @@ class RowContent:
 class Context:
     """What the judgement of a row needs beside the row itself.
 
+    - `waiting_stages`: uuids of the stages at which tasks wait for us or for the first annotator.
     - `contents`: data hash -> what stands in rows that have a label hash.
     - `ours`: data hash -> object hashes that our receipts name there, whatever the recipe.
     - `hashes_of_recipe`: every object hash that the present recipe can give to a row: it needs no ledger.
     - `skipped`: data hashes of tasks that a person skipped at the first human stage.
     """
 
-    workflow: Workflow
+    waiting_stages: frozenset[str]
     contents: Mapping[str, RowContent] = field(default_factory=dict)
     ours: Mapping[str, frozenset[str]] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
@@ -173,7 +173,7 @@ def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
         return _reason_for_opened(row, context)
     if row.data_type != "image":
         return Reason.UNSUPPORTED_TYPE
-    if row.stage_uuid not in _waiting_stages(context.workflow):
+    if row.stage_uuid not in context.waiting_stages:
         return Reason.WRONG_STAGE
     if row.assigned_to is not None:
         return Reason.ASSIGNED
@@ -188,16 +188,11 @@ def _reason_for_opened(row: LabelRow, context: Context) -> Reason:
         return Reason.HUMAN_CONTENT
     if not content.object_hashes:
         return Reason.HAS_ROW_EMPTY
-    if content.object_hashes <= context.hashes_of_recipe(row):
+    if row.data_type == "image" and content.object_hashes <= context.hashes_of_recipe(row):
         return Reason.OURS_THIS_RECIPE
     if content.object_hashes <= context.ours.get(row.data_hash, frozenset()):
         return Reason.OURS_OTHER_RECIPE
     return Reason.HUMAN_CONTENT
-
-
-def _waiting_stages(workflow: Workflow) -> set[str]:
-    stages = (workflow.first_human_stage, workflow.agent_stage)
-    return {stage.uuid for stage in stages if stage is not None}
 
 
 def in_queue_order(rows: list[LabelRow]) -> list[LabelRow]:

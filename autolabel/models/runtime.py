@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from autolabel.errors import PermanentModelError
+from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
@@ -29,10 +29,10 @@ def load_pretrained(
     - `device`: torch's word, or `auto` for the GPU where there is one.
     - Only safetensors, only local files, no code from the folder. A weight that is missing would be random: refused.
 
-    Raises PermanentModelError in one line. A small model on the CPU sets torch to one thread.
+    Raises PermanentModelError in one line, PermanentUsageError for a device that is not here.
+    A small model on the CPU sets torch to one thread.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = _device(device)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with loading(folder):
@@ -47,10 +47,21 @@ def load_pretrained(
         )
         _require_whole(info["missing_keys"])
         image_processor = image_processor_class.from_pretrained(folder, local_files_only=True)
-        model = model.to(device).eval()
+        model = model.to(where).eval()
     if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     return model, image_processor
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as exc:
+        cause = str(exc).partition("\n")[0][:120]
+        raise PermanentUsageError(f"there is no device {name!r} here ({cause}); see AUTOLABEL_DEVICE") from exc
+    return torch.device(name)
 
 
 @contextmanager
@@ -75,6 +86,6 @@ def _require_whole(missing_keys: Collection[str]) -> None:
 
 
 def require_finite(values: torch.Tensor, what: str) -> None:
-    """Raises PermanentModelError, naming `what`, where a model's answer holds NaN or infinity."""
+    """Raises PermanentInferenceError, naming `what`, where a model's answer holds NaN or infinity."""
     if not torch.isfinite(values).all():
-        raise PermanentModelError(f"the model's {what} hold NaN or infinity; the weights may be damaged")
+        raise PermanentInferenceError(f"the model's {what} hold NaN or infinity; the weights may be damaged")

@@ -10,6 +10,7 @@ from pathlib import Path
 import requests
 from encord import exceptions as sdk
 from encord.http.constants import RequestsSettings
+from encord.orm.project import ProjectType
 from encord.project import Project
 from encord.user_client import EncordUserClient
 from tenacity import (
@@ -33,7 +34,7 @@ from autolabel.errors import (
 )
 
 MAX_RETRY_AFTER_S = 60.0
-WRITE_ATTEMPTS = 5
+ATTEMPTS = 5
 
 # Every exception class of the SDK that a call of ours can meet (a test holds this table against the SDK).
 ERRORS: dict[type[sdk.EncordException], type[AutolabelError]] = {
@@ -55,15 +56,15 @@ ERRORS: dict[type[sdk.EncordException], type[AutolabelError]] = {
 
 @dataclass(frozen=True)
 class Connection:
-    """One project seen twice: `reading` re-sends by itself, `writing` never does.
+    """A project through a client that never re-sends by itself.
 
-    A label save is a blind overwrite of the whole row, and the SDK re-sends it minutes later after a lost answer;
-    so writes go out once, and a repeat begins with a fresh read (`retrying`).
+    A label save is a blind overwrite of the whole row, and the SDK would re-send it minutes later after a lost
+    answer; it would also obey a Retry-After of hours. So every request goes out once, and `retrying` repeats whole
+    steps, each of which begins with a fresh read.
     """
 
     client: EncordUserClient
-    reading: Project
-    writing: Project
+    project: Project
 
 
 def connect(project_hash: str, domain: str, ssh_key: str) -> Connection:
@@ -72,20 +73,15 @@ def connect(project_hash: str, domain: str, ssh_key: str) -> Connection:
     Raises PermanentUsageError for a key of another kind, PermanentAccessError, PermanentNotFoundError,
     TransientServiceError when the platform cannot be reached.
     """
-    reader = _client(domain, ssh_key, max_retries=3)
-    writer = _client(domain, ssh_key, max_retries=0)
-    with remote_call(f"opening project {project_hash} on {domain}"):
-        return Connection(reader, reader.get_project(project_hash), writer.get_project(project_hash))
+    client = _client(domain, ssh_key)
+    project = _open(client, project_hash, f"opening project {project_hash} on {domain}")
+    if project.project_type != ProjectType.WORKFLOW:
+        raise PermanentUsageError(f"project {project.title!r} has no workflow, so nothing says whose turn a row is")
+    return Connection(client, project)
 
 
-def _client(domain: str, ssh_key: str, max_retries: int) -> EncordUserClient:
-    limits = RequestsSettings(
-        max_retries=max_retries,
-        backoff_factor=0.5,
-        connection_retries=2,
-        connect_timeout=10,
-        read_timeout=120,
-    )
+def _client(domain: str, ssh_key: str) -> EncordUserClient:
+    limits = RequestsSettings(max_retries=0, connection_retries=2, connect_timeout=10, read_timeout=120)
     try:
         return EncordUserClient.create_with_ssh_private_key(
             ssh_key,
@@ -149,7 +145,13 @@ def _wait(state: RetryCallState) -> float:
 retrying = retry(
     retry=retry_if_exception_type(TransientError),
     wait=_wait,
-    stop=stop_after_attempt(WRITE_ATTEMPTS),
+    stop=stop_after_attempt(ATTEMPTS),
     reraise=True,
 )
 """Decorates a step that reads before it writes: repeating the whole step is safe, re-sending its request is not."""
+
+
+@retrying
+def _open(client: EncordUserClient, project_hash: str, doing: str) -> Project:
+    with remote_call(doing):
+        return client.get_project(project_hash)

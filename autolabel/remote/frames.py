@@ -28,6 +28,8 @@ BROKEN = (
     struct.error,
 )
 BACKDROP = (255, 255, 255)
+# Our own limit is checked before any pixel is decoded; Pillow's would overrule a higher one.
+Image.MAX_IMAGE_PIXELS = None
 
 
 def read_frames(clip: Clip, max_pixels: int) -> Iterator[tuple[int, RGB]]:
@@ -45,16 +47,11 @@ def read_frames(clip: Clip, max_pixels: int) -> Iterator[tuple[int, RGB]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about oddities of the file that Pillow copes with
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(clip.path, formats=_readable_formats()) as image:
                 _check_header(image, clip, max_pixels)
                 pixels = _to_rgb(_upright(image, clip))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as exc:
-        raise PermanentMediaError(Reason.TOO_LARGE, f"{clip.path.name}: {exc}") from exc
     except BROKEN as exc:
-        raise PermanentMediaError(
-            Reason.DECODE, f"{clip.path.name} cannot be decoded: {type(exc).__name__}: {exc}"
-        ) from exc
+        raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
     yield clip.frame_indices[0], pixels
 
 
@@ -68,16 +65,14 @@ def _check_header(image: Image.Image, clip: Clip, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise PermanentMediaError(
-            Reason.TOO_LARGE, f"{clip.path.name} has {width}x{height} pixels, the limit is {max_pixels} in all"
+            Reason.TOO_LARGE, f"its picture has {width}x{height} pixels, the limit is {max_pixels} in all"
         )
     if sorted(image.size) != sorted((clip.width_px, clip.height_px)):
         raise _wrong_size(image, clip)
     frames = getattr(image, "n_frames", 1)
     # MPO is what phones write: a JPEG with a preview or a second eye behind the picture.
     if frames > 1 and image.format != "MPO":
-        raise PermanentMediaError(
-            Reason.DECODE, f"{clip.path.name} holds {frames} frames, a still picture was expected"
-        )
+        raise PermanentMediaError(Reason.DECODE, f"its file holds {frames} frames, a still picture was expected")
 
 
 def _upright(image: Image.Image, clip: Clip) -> Image.Image:
@@ -93,7 +88,7 @@ def _upright(image: Image.Image, clip: Clip) -> Image.Image:
 
 def _wrong_size(image: Image.Image, clip: Clip) -> PermanentMediaError:
     stored, expected = "x".join(map(str, image.size)), f"{clip.width_px}x{clip.height_px}"
-    return PermanentMediaError(Reason.WRONG_SIZE, f"{clip.path.name} is {stored}, the platform says {expected}")
+    return PermanentMediaError(Reason.WRONG_SIZE, f"its picture is {stored}, the platform says {expected}")
 
 
 def _to_rgb(image: Image.Image) -> RGB:

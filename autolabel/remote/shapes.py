@@ -13,7 +13,7 @@ from autolabel.core.assemble import Instance, Placement
 from autolabel.core.geometry import mask_to_frame, row_major_rle
 from autolabel.core.identity import digest
 from autolabel.core.prompts import Shape
-from autolabel.errors import PermanentModelError
+from autolabel.errors import PermanentInferenceError
 
 TOLERANCE = 1e-5
 """How far a served coordinate or confidence may be from what was sent: the server rounds."""
@@ -45,6 +45,10 @@ class Content:
     classifications: frozenset[str] = frozenset()
 
     @property
+    def hashes(self) -> frozenset[str]:
+        return frozenset(item.object_hash for item in self.placed)
+
+    @property
     def has_human_work(self) -> bool:
         return bool(self.classifications) or any(item.by_human for item in self.placed)
 
@@ -57,7 +61,7 @@ class Content:
 def to_platform(instances: Iterable[Instance]) -> Content:
     """Instances -> what is to stand in the row.
 
-    Raises PermanentModelError for values that the SDK would let through: outside the frame, not in [0, 1], NaN.
+    Raises PermanentInferenceError for values that the SDK would let through: outside the frame, not in [0, 1], NaN.
     """
     placed = [
         _placed(instance.object_hash, instance.feature_hash, instance.shape, place)
@@ -70,7 +74,7 @@ def to_platform(instances: Iterable[Instance]) -> Content:
 def _placed(object_hash: str, feature_hash: str, shape: Shape, place: Placement) -> Placed:
     found = place.detection
     if not 0.0 <= found.score <= 1.0:  # also false for NaN, which the SDK sends as a bare literal
-        raise PermanentModelError(f"object {object_hash} has confidence {found.score}, which is outside [0, 1]")
+        raise PermanentInferenceError(f"object {object_hash} has confidence {found.score}, which is outside [0, 1]")
     box, rle = None, None
     if shape == "bitmask" and found.mask is not None:
         rle = row_major_rle(mask_to_frame(found.mask, place.width_px, place.height_px))
@@ -84,7 +88,7 @@ def _box_norm(
 ) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = box_xyxy_px
     if not (0 <= x0 < x1 <= place.width_px and 0 <= y0 < y1 <= place.height_px):
-        raise PermanentModelError(
+        raise PermanentInferenceError(
             f"object {object_hash} has the box {box_xyxy_px}, which is not inside {place.width_px}x{place.height_px}"
         )
     x, y = float(x0) / place.width_px, float(y0) / place.height_px
@@ -92,9 +96,7 @@ def _box_norm(
 
 
 def fill(row: LabelRowV2, wanted: Content, ontology: OntologyStructure) -> None:
-    """Make an initialised row hold exactly the objects of `wanted`. Not saved yet."""
-    for old in row.get_object_instances():
-        row.remove_object(old)
+    """Put the objects of `wanted` into an initialised row that holds none. Not saved yet."""
     objects: dict[str, ObjectInstance] = {}
     for item in wanted.placed:
         if item.object_hash not in objects:

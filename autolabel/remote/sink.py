@@ -6,7 +6,7 @@ that the platform offers. A save on `main` itself would be a blind overwrite of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from encord.objects import LabelRowV2
@@ -15,6 +15,8 @@ from encord.workflow.stages.agent import AgentStage
 
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.errors import (
+    PermanentInferenceError,
+    PermanentNotFoundError,
     PermanentRejectedError,
     TransientServiceError,
 )
@@ -22,58 +24,58 @@ from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
 from autolabel.remote import shapes
 from autolabel.remote.client import Connection, remote_call, retrying
 from autolabel.remote.shapes import Content
+from autolabel.remote.source import skipped_tasks
 
 MAIN = "main"
 
 
 class EncordSink:
-    """`protocols.Sink` over the SDK's writing client, for one project and one recipe's branch."""
+    """`protocols.Sink` over the SDK, for one project and one recipe's branch."""
 
     def __init__(self, connection: Connection, branch: str) -> None:
         self._connection = connection
         self._branch = branch
 
-    # A refused request of many rows is tried again row by row, so that one bad row never stops the rest.
-
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
-        try:
-            return self._save(writes)
-        except PermanentRejectedError as error:
-            if len(writes) == 1:
-                return {writes[0].row.data_hash: Refused(Reason.REJECTED, str(error))}
-            return {k: v for write in writes for k, v in self.save_to_branch([write]).items()}
+        by_hash = {write.row.data_hash: write for write in writes}
+        return _isolated(lambda keys: self._save([by_hash[key] for key in keys]), list(by_hash))
 
     def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
-        try:
-            return self._copy(rows)
-        except PermanentRejectedError as error:
-            if len(rows) == 1:
-                return {rows[0].data_hash: Refused(Reason.REJECTED, str(error))}
-            return {k: v for row in rows for k, v in self.copy_to_main([row]).items()}
+        by_hash = {row.data_hash: row for row in rows}
+        return _isolated(lambda keys: self._copy([by_hash[key] for key in keys]), list(by_hash))
 
     @retrying
     def _save(self, writes: Sequence[Write]) -> dict[str, Outcome]:
-        """Read, save what differs, read again. Repeating all of it after a lost answer is safe."""
-        wanted = {write.row.data_hash: shapes.to_platform(write.instances) for write in writes}
+        """Read, save what is still free, read again. Repeating all of it after a lost answer is safe."""
+        wanted: dict[str, Content] = {}
+        outcomes: dict[str, Outcome] = {}
+        for write in writes:
+            try:
+                wanted[write.row.data_hash] = shapes.to_platform(write.instances)
+            except PermanentInferenceError as error:
+                outcomes[write.row.data_hash] = Refused(Reason.INVALID_OUTPUT, str(error))
+        written_before = {write.row.data_hash for write in writes if write.on_branch}
         rows = self._open(self._branch, wanted)
-        outcomes: dict[str, Outcome] = {data_hash: Left(Reason.GONE) for data_hash in wanted if data_hash not in rows}
-        to_save = []
-        for data_hash, row in rows.items():
-            served = shapes.from_platform(row)
-            if served.has_human_work:
-                outcomes[data_hash] = Left(Reason.HUMAN_CONTENT)
-            elif not shapes.same(wanted[data_hash], served):
-                shapes.fill(row, wanted[data_hash], self._connection.writing.ontology_structure)
+        outcomes |= {key: Left(Reason.GONE) for key in wanted if key not in rows}
+        to_save, expected = [], {}
+        for key, row in rows.items():
+            stands = shapes.from_platform(row)
+            expected[key] = stands
+            if stands == Content(()) and key in written_before:
+                outcomes[key] = Left(Reason.HAS_ROW_EMPTY)
+            elif stands == Content(()):
+                shapes.fill(row, wanted[key], self._connection.project.ontology_structure)
                 to_save.append(row)
+                expected[key] = wanted[key]
         self._save_bundle(to_save)
-        rest = {data_hash: items for data_hash, items in wanted.items() if data_hash not in outcomes}
+        rest = {key: content for key, content in expected.items() if key not in outcomes}
         return outcomes | self._receipts(self._branch, rest)
 
     def _save_bundle(self, rows: Sequence[LabelRowV2]) -> None:
         if not rows:
             return
         doing = f"saving {len(rows)} rows on branch {self._branch}"
-        with remote_call(doing), self._connection.writing.create_bundle() as bundle:
+        with remote_call(doing), self._connection.project.create_bundle() as bundle:
             for row in rows:
                 row.save(bundle=bundle)
 
@@ -81,18 +83,17 @@ class EncordSink:
     def _copy(self, rows: Sequence[LabelRow]) -> dict[str, Outcome]:
         """Look at `main` once more, copy where it is still free, then read both sides and compare."""
         listed = {row.data_hash: row for row in self._list(MAIN, [row.data_hash for row in rows])}
-        outcomes: dict[str, Outcome] = {}
-        for row in rows:
-            reason = _taken(row, listed.get(row.data_hash))
-            if reason is not None:
-                outcomes[row.data_hash] = Left(reason)
-        free = [row.data_hash for row in rows if row.data_hash not in outcomes]
+        skipped = skipped_tasks(self._connection.project)
+        taken = {row.data_hash: _taken(row, listed.get(row.data_hash), skipped) for row in rows}
+        outcomes: dict[str, Outcome] = {key: Left(reason) for key, reason in taken.items() if reason is not None}
+        free = [key for key, reason in taken.items() if reason is None]
         on_branch = {row.data_hash: row for row in self._read(self._branch, free)}
-        outcomes |= {key: Left(Reason.GONE) for key in free if key not in on_branch}
+        lost = Refused(Reason.READ_BACK, f"its row on branch {self._branch} is gone")
+        outcomes |= {key: lost for key in free if key not in on_branch}
         to_copy = [str(row.label_hash) for key, row in on_branch.items() if listed[key].label_hash is None]
         if to_copy:
             with remote_call(f"copying {len(to_copy)} rows from branch {self._branch} to main"):
-                self._connection.writing.copy_labels_to_branch(
+                self._connection.project.copy_labels_to_branch(
                     MAIN, source_branch=self._branch, overwrite=False, label_hashes=to_copy
                 )
         expected = {key: shapes.from_platform(row) for key, row in on_branch.items()}
@@ -107,12 +108,12 @@ class EncordSink:
         if not data_hashes:
             return []
         with remote_call(f"listing {len(data_hashes)} rows of branch {branch}"):
-            return self._connection.writing.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
+            return self._connection.project.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
 
     def _read(self, branch: str, data_hashes: Sequence[str]) -> list[LabelRowV2]:
         """Rows of a branch that exist there, with their labels. Creates none."""
         rows = [row for row in self._list(branch, data_hashes) if row.label_hash is not None]
-        _initialise(self._connection.writing, rows, branch)
+        _initialise(self._connection.project, rows, branch)
         return rows
 
     def _open(self, branch: str, data_hashes: Iterable[str]) -> dict[str, LabelRowV2]:
@@ -120,26 +121,41 @@ class EncordSink:
         if branch == MAIN:
             raise AssertionError("initialise_labels creates rows; on main that would mark a person's task as begun")
         rows = self._list(branch, list(data_hashes))
-        _initialise(self._connection.writing, rows, branch)
+        _initialise(self._connection.project, rows, branch)
         return {row.data_hash: row for row in rows}
 
-    @retrying
-    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> None:
-        stage = self._connection.writing.workflow.get_stage(uuid=UUID(stage_uuid), type_=AgentStage)
-        with remote_call(f"listing tasks at {stage.title}"):
-            tasks = list(stage.get_tasks(data_hash=[row.data_hash for row in rows]))
+    def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
+        """One stale task makes the platform refuse the whole array, so a refused array is repeated task by task."""
         try:
-            doing = f"moving {len(tasks)} tasks on from {stage.title}"
-            with remote_call(doing), self._connection.writing.create_bundle() as bundle:
+            return self._proceed(rows, stage_uuid, pathway_uuid)
+        except PermanentRejectedError:
+            if len(rows) == 1:
+                return frozenset()
+            return frozenset[str]().union(*(self.proceed([row], stage_uuid, pathway_uuid) for row in rows))
+
+    @retrying
+    def _proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
+        """Only tasks that are still there are moved, so that a repeat after a lost answer finds nothing to do."""
+        stage = self._connection.project.workflow.get_stage(uuid=UUID(stage_uuid), type_=AgentStage)
+        doing = f"moving {len(rows)} tasks on from {stage.title}"
+        with remote_call(doing):
+            tasks = list(stage.get_tasks(data_hash=[row.data_hash for row in rows]))
+            with self._connection.project.create_bundle() as bundle:
                 for task in tasks:
                     task.proceed(pathway_uuid=pathway_uuid, bundle=bundle)
-        except PermanentRejectedError:
-            # One stale task makes the platform refuse the whole array; alone, a refused task that has left is fine.
-            if len(rows) > 1:
-                for row in rows:
-                    self.proceed([row], stage_uuid, pathway_uuid)
-            elif list(stage.get_tasks(data_hash=rows[0].data_hash)):
-                raise
+        return frozenset(row.data_hash for row in rows)
+
+
+def _isolated(
+    step: Callable[[Sequence[str]], Mapping[str, Outcome]], data_hashes: Sequence[str]
+) -> Mapping[str, Outcome]:
+    """Do a step for many rows; where the platform refuses, row by row, so that a bad one never stops the rest."""
+    try:
+        return step(data_hashes)
+    except (PermanentRejectedError, PermanentNotFoundError) as error:
+        if len(data_hashes) == 1:
+            return {data_hashes[0]: Refused(Reason.REJECTED, str(error))}
+        return {key: outcome for one in data_hashes for key, outcome in _isolated(step, [one]).items()}
 
 
 def _initialise(project: Project, rows: Sequence[LabelRowV2], branch: str) -> None:
@@ -155,7 +171,7 @@ def _initialise(project: Project, rows: Sequence[LabelRowV2], branch: str) -> No
         raise TransientServiceError(f"the platform's answer left out {len(missing)} rows, {missing[0]!r} first")
 
 
-def _taken(before: LabelRow, now: LabelRowV2 | None) -> Reason | None:
+def _taken(before: LabelRow, now: LabelRowV2 | None, skipped: frozenset[str]) -> Reason | None:
     """Whether a person came between the plan and this moment; an opened row is judged by its content instead."""
     if now is None:
         return Reason.GONE
@@ -163,26 +179,23 @@ def _taken(before: LabelRow, now: LabelRowV2 | None) -> Reason | None:
         return None
     if now.assigned_user_email is not None:
         return Reason.ASSIGNED
+    if now.data_hash in skipped:
+        return Reason.SKIPPED_BY_HUMAN
     node = now.workflow_graph_node
     return None if node is not None and str(node.uuid) == before.stage_uuid else Reason.WRONG_STAGE
 
 
 def _judge(branch: str, expected: Content, row: LabelRowV2 | None) -> Outcome:
+    """Hold what is served against what is to stand there; only on `main` may a person have come first."""
     if row is None:
-        return Refused(Reason.READ_BACK, f"the row is not on branch {branch} although the write was accepted")
+        return Refused(Reason.READ_BACK, f"it is not on branch {branch} although the write was accepted")
     served = shapes.from_platform(row)
     if shapes.same(expected, served):
-        ours = [item for item in served.placed if not item.by_human]
-        return Receipt(
-            branch=branch,
-            label_hash=str(row.label_hash),
-            object_hashes=tuple(sorted({item.object_hash for item in ours})),
-            feature_hashes=tuple(sorted({item.feature_hash for item in ours})),
-            digest=served.digest,
-        )
-    if branch != MAIN:
-        message = (
-            f"branch {branch} serves {len(served.placed)} objects, not the {len(expected.placed)} that were sent"
-        )
-        return Refused(Reason.READ_BACK, message)
-    return Left(Reason.HUMAN_CONTENT if served.placed or served.classifications else Reason.HAS_ROW_EMPTY)
+        ours = {item.object_hash: item.feature_hash for item in served.placed if not item.by_human}
+        return Receipt(branch=branch, label_hash=str(row.label_hash), objects=ours, digest=served.digest)
+    if branch == MAIN and served == Content(()):
+        return Left(Reason.HAS_ROW_EMPTY)
+    if branch == MAIN and (served.has_human_work or not served.hashes <= expected.hashes):
+        return Left(Reason.HUMAN_CONTENT)
+    message = f"branch {branch} serves {len(served.placed)} objects that differ from the {len(expected.placed)} sent"
+    return Refused(Reason.READ_BACK, message)

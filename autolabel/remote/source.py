@@ -6,11 +6,12 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 import requests
-from encord.exceptions import EncordException
 from encord.objects import LabelRowV2, OntologyStructure
+from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
@@ -25,7 +26,14 @@ from autolabel.core.rows import (
     Stage,
     Workflow,
 )
-from autolabel.errors import PermanentMediaError, TransientServiceError, TransientUrlExpiredError
+from autolabel.errors import (
+    PermanentAccessError,
+    PermanentMediaError,
+    PermanentNotFoundError,
+    PermanentRejectedError,
+    TransientServiceError,
+    TransientUrlExpiredError,
+)
 from autolabel.protocols import Clip
 from autolabel.remote.client import Connection, remote_call, retrying
 
@@ -35,7 +43,7 @@ CHUNK_BYTES = 1 << 18
 
 
 class EncordSource:
-    """`protocols.Source` over the SDK's reading client."""
+    """`protocols.Source` over the SDK."""
 
     def __init__(self, connection: Connection, max_media_bytes: int) -> None:
         self._connection = connection
@@ -43,7 +51,7 @@ class EncordSource:
         self._threads = threading.local()
 
     def project(self) -> Project:
-        raw = self._connection.reading
+        raw = self._connection.project
         structure = raw.ontology_structure
         return Project(
             project_hash=raw.project_hash,
@@ -55,9 +63,10 @@ class EncordSource:
             ),
         )
 
+    @retrying
     def rows(self, dataset: str | None = None) -> list[LabelRow]:
         with remote_call("listing the project's label rows"):
-            listed = self._connection.reading.list_label_rows_v2()
+            listed = self._connection.project.list_label_rows_v2()
         return [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
@@ -68,38 +77,40 @@ class EncordSource:
         return found
 
     def _read_contents(self, data_hashes: list[str]) -> dict[str, RowContent]:
-        """One bundle; where a row cannot be read by the SDK, one by one, and that row stays unknown."""
-        if not data_hashes:
-            return {}
-        project = self._connection.reading
-        with remote_call(f"reading {len(data_hashes)} rows that people opened"):
-            listed = [row for row in project.list_label_rows_v2(data_hashes=data_hashes) if row.label_hash]
+        """In one bundle; where the SDK cannot read some row, one by one, and that row stays unknown."""
         try:
-            with project.create_bundle() as bundle:
-                for row in listed:
-                    row.initialise_labels(bundle=bundle, include_archived=True)
-        except EncordException:
+            return self._read_bundle(data_hashes) if data_hashes else {}
+        except (PermanentRejectedError, PermanentNotFoundError, LookupError, TypeError, ValueError):
             if len(data_hashes) == 1:
                 return {}
             return {k: v for data_hash in data_hashes for k, v in self._read_contents([data_hash]).items()}
+
+    @retrying
+    def _read_bundle(self, data_hashes: list[str]) -> dict[str, RowContent]:
+        project = self._connection.project
+        with remote_call(f"reading {len(data_hashes)} rows that people opened"):
+            listed = [row for row in project.list_label_rows_v2(data_hashes=data_hashes) if row.label_hash]
+            with project.create_bundle() as bundle:
+                for row in listed:
+                    row.initialise_labels(bundle=bundle, include_archived=True)
         return {row.data_hash: _content(row) for row in listed if row.is_labelling_initialised}
 
+    @retrying
     def skipped(self) -> frozenset[str]:
-        stage = next(
-            (s for s in self._connection.reading.workflow.stages if isinstance(s, AnnotationStage)),
-            None,
-        )
-        if stage is None:
-            return frozenset()
-        with remote_call(f"listing skipped tasks at {stage.title}"):
-            return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
+        return skipped_tasks(self._connection.project)
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         path = self._fetch(row, folder)
         return [Clip(row.data_hash, path, range(row.frames), row.width_px, row.height_px)]
 
-    @retrying
     def _fetch(self, row: LabelRow, folder: Path) -> Path:
+        try:
+            return self._fetch_signed(row, folder)
+        except TransientUrlExpiredError as error:
+            raise PermanentMediaError(Reason.DOWNLOAD, f"{error}, however often it was signed") from error
+
+    @retrying
+    def _fetch_signed(self, row: LabelRow, folder: Path) -> Path:
         """Sign and stream; a retry signs again, so a URL that ran out is only a lost second."""
         url = self._signed_url(row)
         try:
@@ -107,41 +118,62 @@ class EncordSource:
                 return self._spool(row, answer, folder)
         except requests.RequestException as error:
             # `from None`: the exception's text holds the signed URL.
-            raise TransientServiceError(f"download of {row.title!r} broke off ({error.__class__.__name__})") from None
+            raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
 
     def _signed_url(self, row: LabelRow) -> str:
-        with remote_call(f"signing the media of {row.title!r}"):
-            item = self._connection.client.get_storage_items([UUID(row.item_uuid)], sign_url=True)[0]
-            url = item.get_signed_url()
+        try:
+            with remote_call(f"signing the media of {row.title!r}"):
+                items = self._connection.client.get_storage_items([UUID(row.item_uuid)], sign_url=True)
+        except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
+            raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
+        url = items[0].get_signed_url() if items else None
         if url is None:
-            raise PermanentMediaError(Reason.GONE, f"the platform has no file for {row.title!r}")
+            raise PermanentMediaError(Reason.GONE, "the platform has no file for it")
         return url
 
     def _session(self) -> requests.Session:
         """One a thread: connections are reused, sessions are not shared."""
         if not hasattr(self._threads, "session"):
             self._threads.session = requests.Session()
+            # Sizes are compared with Content-Length, which speaks of the bytes as they are sent.
+            self._threads.session.headers["Accept-Encoding"] = "identity"
         session: requests.Session = self._threads.session
         return session
 
     def _spool(self, row: LabelRow, answer: requests.Response, folder: Path) -> Path:
         if answer.status_code in (400, 403):
-            raise TransientUrlExpiredError(f"the signed URL of {row.title!r} was refused ({answer.status_code})")
+            raise TransientUrlExpiredError(f"the signed URL was refused ({answer.status_code})")
         if answer.status_code == 404:
-            raise PermanentMediaError(Reason.GONE, f"the file of {row.title!r} is not there (404)")
+            raise PermanentMediaError(Reason.GONE, "its file is not there (404)")
         if answer.status_code != 200:
-            raise TransientServiceError(f"download of {row.title!r} answered {answer.status_code}")
-        size = 0
+            raise TransientServiceError(f"the download answered {answer.status_code}")
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
-            for chunk in answer.iter_content(CHUNK_BYTES):
-                size += len(chunk)
-                if size > self._max_media_bytes:
-                    message = f"{row.title!r} is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
-                    raise PermanentMediaError(Reason.TOO_LARGE, message)
-                spooled.write(chunk)
-        if size != int(answer.headers.get("Content-Length", size)):
-            raise TransientServiceError(f"download of {row.title!r} ended early, at {size} bytes")
+            try:
+                self._stream(answer, spooled)
+            except BaseException:
+                Path(spooled.name).unlink()
+                raise
         return Path(spooled.name)
+
+    def _stream(self, answer: requests.Response, spooled: IO[bytes]) -> None:
+        size = 0
+        for chunk in answer.iter_content(CHUNK_BYTES):
+            size += len(chunk)
+            if size > self._max_media_bytes:
+                message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
+                raise PermanentMediaError(Reason.TOO_LARGE, message)
+            spooled.write(chunk)
+        if size != int(answer.headers.get("Content-Length", size)):
+            raise TransientServiceError(f"the download ended early, at {size} bytes")
+
+
+def skipped_tasks(project: EncordProject) -> frozenset[str]:
+    """Data hashes of tasks that a person skipped at the first human stage."""
+    stage = next((stage for stage in project.workflow.stages if isinstance(stage, AnnotationStage)), None)
+    if stage is None:
+        return frozenset()
+    with remote_call(f"listing skipped tasks at {stage.title}"):
+        return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
 
 
 def _stage(stage: WorkflowStage) -> Stage:
@@ -180,9 +212,7 @@ def _label_row(row: LabelRowV2) -> LabelRow:
         frames=row.number_of_frames,
         priority=row.priority or 0.0,
         label_hash=row.label_hash,
-        last_edited_at=str(row.last_edited_at or ""),
         stage_uuid=str(node.uuid) if node else "",
-        task_uuid=str(row.task_uuid or ""),
         assigned_to=row.assigned_user_email,
         item_uuid=str(row.backing_item_uuid or ""),
     )

@@ -73,7 +73,7 @@ def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_text("rubbish" * 500)
     done = autolabel(tmp_path, "status")
     assert done.returncode == 1
-    assert "nothing was written" in done.stderr
+    assert "nothing more is written" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

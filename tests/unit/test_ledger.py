@@ -84,7 +84,9 @@ def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) ->
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
     ledger.move(JOB, "run", [Move("a", State.LEASED), Move("a", State.INFERRED), Move("a", State.INTENT)])
-    ledger.move(JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", ("h1", "h2"), ("c",), "digest"))])
+    ledger.move(
+        JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c", "h2": "c"}, "digest"))]
+    )
     assert ledger.our_hashes("project") == {"a": frozenset({"h1", "h2"})}
     assert ledger.written_in("run", "b") == frozenset({"a"})
     assert ledger.written_in("run", "main") == frozenset()
@@ -113,18 +115,18 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     body = bytearray(path.read_bytes())
     body[100:4000] = b"\xff" * 3900
     path.write_bytes(body)
-    with pytest.raises(PermanentLedgerError, match="nothing was written"):
+    with pytest.raises(PermanentLedgerError, match=r"nothing (more is|was) written"):
         open_ledger(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_text("hello" * 100)
-    with pytest.raises(PermanentLedgerError, match="nothing was written"):
+    with pytest.raises(PermanentLedgerError, match=r"nothing (more is|was) written"):
         open_ledger(tmp_path)
 
 
 def test_a_commit_is_on_disk_before_the_call_returns(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    with ledger._engine.connect() as db:
+    with ledger._read() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"

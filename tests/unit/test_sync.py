@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autolabel.core.identity import object_hash
-from autolabel.core.rows import Destination, LabelRow, Reason, RowContent
+from autolabel.core.rows import Destination, LabelRow, Pathway, Reason, RowContent
 from autolabel.errors import (
     PermanentFloodError,
     PermanentMediaError,
+    PermanentModelError,
+    PermanentUsageError,
     TransientServiceError,
 )
 from autolabel.ledger import Job, Ledger, State
@@ -199,15 +203,128 @@ def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_p
     assert len(bench.inference.asked) == asked
 
 
+def agent_platform(*rows: LabelRow) -> FakePlatform:
+    return FakePlatform(rows, make_project(AGENT, ANNOTATE, REVIEW, DONE))
+
+
+def waiting(name: str, **changes: object) -> LabelRow:
+    return make_row(name, **{"stage_uuid": AGENT.uuid, **changes})
+
+
 def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -> None:
-    waiting = [make_row(name, stage_uuid=AGENT.uuid) for name in ("a", "b", "c")]
-    opened = make_row("d", stage_uuid=AGENT.uuid, label_hash="l4")
-    platform = FakePlatform([*waiting, opened], make_project(AGENT, ANNOTATE, REVIEW, DONE))
-    platform.human["d"] = RowContent(frozenset({"human"}), False)
+    platform = agent_platform(waiting("a"), waiting("b"), waiting("film", data_type="video"))
     platform.refuses = {"b"}
     run = Bench(tmp_path, platform).push()
-    assert {name for name, _ in platform.moved} == {"a", "b", "c", "d"}
+    assert {name for name, _ in platform.moved} == {"a", "b", "film"}
     assert adds_up(run)
+
+
+def test_a_task_with_peoples_work_is_moved_only_from_a_stage_named_as_ours(tmp_path: Path) -> None:
+    platform = agent_platform(waiting("a"), waiting("theirs", label_hash="l"))
+    platform.human["theirs"] = RowContent(frozenset({"human"}), False)
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    assert [name for name, _ in platform.moved] == ["a"]
+    bench.push(agent_stage=AGENT.title)
+    assert [name for name, _ in platform.moved] == ["a", "theirs"]
+
+
+def test_a_done_row_that_comes_back_to_the_agent_stage_is_handed_on_again(tmp_path: Path) -> None:
+    platform = agent_platform(waiting("a"))
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.listed["a"] = replace(platform.listed["a"], stage_uuid=AGENT.uuid)
+    bench.push()
+    assert [name for name, _ in platform.moved] == ["a", "a"]
+
+
+def test_a_task_that_does_not_move_stops_no_other_and_is_settled_later(tmp_path: Path) -> None:
+    platform = agent_platform(*(waiting(f"row-{i}") for i in range(5)))
+    platform.immovable = {"row-2"}
+    bench = Bench(tmp_path, platform)
+    run = bench.push(write_rows=2)
+    assert (run.tally.labelled, run.summary()["pending"]) == (4, 1)
+    assert bench.states()["row-2"] == State.WRITTEN
+    platform.immovable = set()
+    assert bench.push().tally.labelled == 1
+
+
+def test_pathways_must_be_named_only_where_a_task_takes_one(tmp_path: Path) -> None:
+    forked = replace(AGENT, pathways=(*AGENT.pathways, Pathway("way-2", "review", REVIEW.uuid)))
+    platform = FakePlatform([waiting("a")], make_project(forked, ANNOTATE, REVIEW, DONE))
+    bench = Bench(tmp_path, platform)
+    with pytest.raises(PermanentUsageError, match="AUTOLABEL_PATHWAYS__LABELLED to one of: annotate, review"):
+        bench.plan()
+    assert bench.plan(destination=Destination.BRANCH).tasks_to_move == 0
+    ways = {"labelled": "review", "empty": "annotate", "failed": "annotate"}
+    bench.push(pathways=ways)
+    assert platform.moved == [("a", "way-2")]
+
+
+def test_an_agent_stage_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PermanentUsageError, match=r"no Agent stage called 'Nope'.*it has 'Pre-label'"):
+        Bench(tmp_path, agent_platform(waiting("a"))).plan(agent_stage="Nope")
+
+
+def test_a_row_skipped_or_submitted_after_a_killed_write_is_left_alone(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    bench = Bench(tmp_path, platform)
+    platform.fail_next_write = TransientServiceError("killed here")
+    with pytest.raises(TransientServiceError):
+        bench.push()
+    platform.skips = {"row-00"}
+    platform.listed["row-01"] = replace(platform.listed["row-01"], stage_uuid=REVIEW.uuid)
+    run = bench.push()
+    assert set(platform.main) == {"row-02"}
+    assert run.summary()["left_alone"] == {Reason.SKIPPED_BY_HUMAN: 1, Reason.WRONG_STAGE: 1}
+
+
+def test_rows_that_vanish_from_the_project_do_not_stay_open_in_the_ledger(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(2))
+    bench = Bench(tmp_path, platform)
+    platform.fail_next_write = TransientServiceError("killed here")
+    with pytest.raises(TransientServiceError):
+        bench.push()
+    del platform.listed["row-00"]
+    bench.push()
+    assert bench.states() == {"row-00": State.LEFT_ALONE, "row-01": State.DONE}
+
+
+def test_a_picture_that_the_models_cannot_take_is_set_aside_alone(tmp_path: Path) -> None:
+    run = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-01"}))).push()
+    assert (run.tally.labelled, run.tally.set_aside) == (2, {Reason.INVALID_OUTPUT: 1})
+
+
+def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-00", "row-01", "row-02"})))
+    with pytest.raises(PermanentModelError, match="can answer none of 3 pictures"):
+        bench.push()
+    assert State.SET_ASIDE not in bench.states().values()
+
+
+def test_a_row_under_which_whole_runs_die_is_given_up_in_the_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(2)))
+    bench.ledger.start_run("dead", bench.plan().job, "Cars", {})
+    bench.ledger.find(bench.plan().job, "dead", ["row-00"])
+    for _ in range(5):
+        bench.ledger.start_attempt(bench.plan().job, ["row-00"])
+    run = bench.push()
+    assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.CRASH: 1})
+    assert bench.push(retry_failed=True).tally.labelled == 1
+
+
+def test_one_crowded_row_is_no_flood(tmp_path: Path) -> None:
+    run = Bench(tmp_path, FakePlatform(rows(1)), ScriptedInference(cars=3, dropped=7)).push()
+    assert (run.tally.labelled, run.tally.dropped_by_cap) == (1, {CAR.feature_hash: 7})
+
+
+def test_a_run_that_stops_says_so_in_its_record(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(1))
+    bench = Bench(tmp_path, platform)
+    platform.fail_next_write = TransientServiceError("503")
+    with pytest.raises(TransientServiceError):
+        bench.push()
+    assert json.loads(bench.ledger.runs(1)[0]["summary"])["stopped_by"] == "503"
 
 
 def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
 from autolabel.errors import (
     AutolabelError,
+    PermanentInferenceError,
     PermanentMediaError,
     PermanentModelError,
     TransientWorkerDiedError,
@@ -104,7 +105,7 @@ def test_a_process_killed_between_questions_is_told_and_replaced(process: Infere
 def test_an_unexpected_error_comes_back_as_one_line_and_the_process_lives_on(process: InferenceProcess) -> None:
     before = pid_of(process)
 
-    with pytest.raises(PermanentModelError, match=r"^inference failed: ZeroDivisionError: by nought$"):
+    with pytest.raises(PermanentInferenceError, match=r"^inference failed: ZeroDivisionError: by nought$"):
         process.infer([clip_of("bug")])
 
     assert pid_of(process) == before

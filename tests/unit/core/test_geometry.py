@@ -15,7 +15,6 @@ from autolabel.core.geometry import (
     mask_from_window,
     mask_to_frame,
     row_major_rle,
-    row_major_rle_to_frame,
 )
 
 Boxes = NDArray[np.float32]
@@ -37,13 +36,6 @@ def test_a_mask_lies_in_the_frame_where_its_window_was(
 
     np.testing.assert_array_equal(mask_to_frame(mask, frame.shape[1], frame.shape[0]), frame)
     assert mask_area_px(mask) == pixels.sum()
-
-
-@given(masks)
-def test_the_platforms_rle_is_undone_by_its_inverse(frame: NDArray[np.bool_]) -> None:
-    height, width = frame.shape
-
-    np.testing.assert_array_equal(row_major_rle_to_frame(row_major_rle(frame), width, height), frame)
 
 
 def test_the_platforms_rle_counts_along_rows() -> None:

@@ -18,12 +18,12 @@ from autolabel.core.rows import (
 )
 from platform_fakes import AGENT, ANNOTATE, DONE, REVIEW, make_row
 
-FLOW = Workflow((ANNOTATE, REVIEW, DONE))
+WAITING = frozenset({ANNOTATE.uuid})
 OPENED = make_row("r", label_hash="l")
 
 
 def leave(row: LabelRow, **context: object) -> Reason | None:
-    return reason_to_leave(row, Context(**{"workflow": FLOW, **context}))  # type: ignore[arg-type]
+    return reason_to_leave(row, Context(**{"waiting_stages": WAITING, **context}))  # type: ignore[arg-type]
 
 
 def content(*hashes: str, answers: bool = False) -> dict[str, RowContent]:
@@ -70,21 +70,22 @@ def test_an_opened_row_is_never_taken_and_the_reason_says_whose_work_it_is(
     assert leave(OPENED, contents=stands, ours=ours, hashes_of_recipe=lambda row: now) == reason
 
 
-def test_rows_at_the_one_agent_stage_before_people_are_taken() -> None:
-    flow = Workflow((AGENT, ANNOTATE, DONE))
-    assert leave(make_row("r", stage_uuid=AGENT.uuid), workflow=flow) is None
+def test_the_only_agent_stage_before_the_first_annotators_is_ours() -> None:
+    assert Workflow((AGENT, ANNOTATE, DONE)).agent_stage(None) == AGENT
 
 
-def test_with_two_agent_stages_before_people_neither_is_touched() -> None:
+def test_with_two_agent_stages_before_people_only_a_named_one_is_ours() -> None:
     other = Stage("stage-other", "Other", "AGENT", (Pathway("w", "x", ANNOTATE.uuid),))
-    assert (
-        leave(make_row("r", stage_uuid=AGENT.uuid), workflow=Workflow((AGENT, other, ANNOTATE))) == Reason.WRONG_STAGE
-    )
+    flow = Workflow((AGENT, other, ANNOTATE))
+    assert flow.agent_stage(None) is None
+    assert flow.agent_stage("Other") == other
+    assert flow.agent_stage("Third") is None
 
 
-def test_an_agent_stage_after_people_is_not_ours() -> None:
-    after = Stage("stage-qa", "QA", "AGENT", (Pathway("w", "x", DONE.uuid),))
-    assert Workflow((ANNOTATE, after, DONE)).agent_stage is None
+@pytest.mark.parametrize("destination", [REVIEW, DONE])
+def test_an_agent_stage_after_the_annotators_is_not_ours(destination: Stage) -> None:
+    after = Stage("stage-qa", "QA", "AGENT", (Pathway("w", "x", destination.uuid),))
+    assert Workflow((ANNOTATE, after, REVIEW, DONE)).agent_stage(None) is None
 
 
 def test_rows_of_equal_priority_keep_the_listings_order() -> None:

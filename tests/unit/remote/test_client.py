@@ -36,6 +36,12 @@ def pem(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
 KEY = pem(ed25519.Ed25519PrivateKey.generate())
 
 
+def look() -> None:
+    """One request, sent once."""
+    with remote_call("looking"):
+        client._client(DOMAIN, KEY).get_project(PROJECT)
+
+
 def all_sdk_exceptions(base: type[sdk.EncordException] = sdk.EncordException) -> set[type[sdk.EncordException]]:
     return {base, *(found for cls in base.__subclasses__() for found in all_sdk_exceptions(cls))}
 
@@ -65,15 +71,15 @@ def test_every_exception_of_the_sdk_becomes_one_of_ours(kind: type[sdk.EncordExc
 @responses.activate
 def test_an_answer_becomes_the_error_that_says_whether_to_try_again(status: int, ours: type[AutolabelError]) -> None:
     responses.add(responses.GET, re.compile(DOMAIN), status=status, json={"message": "no"})
-    with pytest.raises(ours, match="opening project"):
-        connect(PROJECT, DOMAIN, KEY)
+    with pytest.raises(ours, match="while looking"):
+        look()
 
 
 @responses.activate
 def test_a_rate_limit_carries_the_wait_that_was_asked_for() -> None:
     responses.add(responses.GET, re.compile(DOMAIN), status=429, headers={"Retry-After": "7"}, json={})
     with pytest.raises(TransientRateLimitError) as caught:
-        connect(PROJECT, DOMAIN, KEY)
+        look()
     assert caught.value.retry_after_s == 7
 
 
@@ -81,7 +87,15 @@ def test_a_rate_limit_carries_the_wait_that_was_asked_for() -> None:
 def test_no_answer_at_all_is_transient() -> None:
     responses.add(responses.GET, re.compile(DOMAIN), body=ConnectionResetError("reset"))
     with pytest.raises(TransientServiceError):
+        look()
+
+
+@responses.activate
+def test_a_request_is_sent_again_after_a_rate_limit_but_never_by_the_sdk_itself() -> None:
+    responses.add(responses.GET, re.compile(DOMAIN), status=429, headers={"Retry-After": "0"}, json={})
+    with pytest.raises(TransientRateLimitError):
         connect(PROJECT, DOMAIN, KEY)
+    assert len(responses.calls) == client.ATTEMPTS
 
 
 def test_an_rsa_key_is_refused_without_showing_it() -> None:

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from autolabel.core.assemble import Instance, Placement
 from autolabel.core.detections import Detection
 from autolabel.core.geometry import mask_from_window, row_major_rle
-from autolabel.errors import PermanentModelError
+from autolabel.errors import PermanentInferenceError
 from autolabel.remote.shapes import Content, Placed, same, to_platform
 
 masks = arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
@@ -57,7 +57,7 @@ def test_a_mask_becomes_the_rle_of_the_whole_frame() -> None:
     ],
 )
 def test_values_that_the_sdk_would_let_through_are_stopped(score: float, box: tuple[float, ...]) -> None:
-    with pytest.raises(PermanentModelError, match="hash0001"):
+    with pytest.raises(PermanentInferenceError, match="hash0001"):
         to_platform([instance(Detection("car00001", "car", score, box))])  # type: ignore[arg-type]
 
 

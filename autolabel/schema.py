@@ -1,0 +1,100 @@
+"""The ledger's tables, and the rules under which its file is opened and trusted."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from autolabel.errors import PermanentLedgerError
+
+VERSION = 1
+
+META = sa.MetaData()
+RUN = sa.Table(
+    "run",
+    META,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("project_hash", sa.Text, nullable=False),
+    sa.Column("project_title", sa.Text, nullable=False),
+    sa.Column("recipe_id", sa.Text, nullable=False),
+    sa.Column("recipe", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("summary", sa.Text),
+)
+ROW = sa.Table(
+    "row",
+    META,
+    sa.Column("project_hash", sa.Text, primary_key=True),
+    sa.Column("recipe_id", sa.Text, primary_key=True),
+    sa.Column("destination", sa.Text, primary_key=True),
+    sa.Column("data_hash", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("message", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("intent_digest", sa.Text),
+)
+DETECTIONS = sa.Table(
+    "detections",
+    META,
+    sa.Column("recipe_id", sa.Text, primary_key=True),
+    sa.Column("data_hash", sa.Text, primary_key=True),
+    sa.Column("chunk", sa.Integer, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+RECEIPT = sa.Table(
+    "receipt",
+    META,
+    sa.Column("project_hash", sa.Text, primary_key=True),
+    sa.Column("recipe_id", sa.Text, primary_key=True),
+    sa.Column("data_hash", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, primary_key=True),
+    sa.Column("label_hash", sa.Text, nullable=False),
+    sa.Column("objects", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+EVENT = sa.Table(
+    "event",
+    META,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("data_hash", sa.Text, nullable=False),
+    sa.Column("destination", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+)
+
+
+def on_connect(raw: sqlite3.Connection, _record: object) -> None:
+    """WAL, and every commit on the disk before it returns."""
+    raw.isolation_level = None  # the driver must not begin transactions behind SQLAlchemy's back
+    raw.execute("PRAGMA journal_mode = WAL")
+    raw.execute("PRAGMA synchronous = FULL")  # NORMAL may roll an acknowledged commit back after a power cut
+
+
+def on_begin(connection: sa.Connection) -> None:
+    """Writers take the lock at once: a lock taken later can be refused in the middle of a transaction."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def checked_version(db: sa.Connection, path: Path) -> int:
+    """The file's schema version, 0 for a new one. Raises PermanentLedgerError for a newer or damaged file."""
+    version = int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if version > VERSION:
+        raise PermanentLedgerError(
+            f"the ledger {path} was written by a newer release (schema {version}, this one reads {VERSION}); "
+            "nothing was written. Install the newer release"
+        )
+    verdict = db.exec_driver_sql("PRAGMA quick_check").scalar_one()
+    if verdict != "ok":
+        raise PermanentLedgerError(f"the ledger {path} is damaged ({verdict}); nothing was written. Restore a copy")
+    return version
