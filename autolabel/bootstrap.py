@@ -102,15 +102,14 @@ def open_run(settings: Settings, run_id: str) -> Iterator[tuple[Session, frozens
 
     Raises PermanentUsageError for an unknown run, and for one that did not write to a branch.
     """
-    ledger = open_ledger(settings)
-    record = ledger.run(run_id)
-    if record is None:
+    with closing(open_ledger(settings)) as ledger:
+        record = ledger.run(run_id)
+        recipe = Recipe.from_json(json.loads(record["recipe"])) if record else None
+        written = ledger.written_in(run_id, recipe.branch) if recipe else frozenset()
+    if record is None or recipe is None:
         raise PermanentUsageError(f"the ledger knows no run {run_id!r}; `autolabel status` lists them")
     if record["destination"] != Destination.BRANCH:
         raise PermanentUsageError(f"run {run_id} went to {record['destination']}, so there is nothing to publish")
-    recipe = Recipe.from_json(json.loads(record["recipe"]))
-    written = ledger.written_in(run_id, recipe.branch)
-    ledger.close()
     if not written:
         raise PermanentUsageError(f"run {run_id} wrote no rows, so there is nothing to publish")
     with _opened(settings, record["project_hash"], lambda found: (recipe, ()), exclusive=True) as session:

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -94,8 +95,8 @@ def status(
     from autolabel.bootstrap import open_ledger
     from autolabel.console import print_status
 
-    ledger = open_ledger(_settings(None))
-    runs, counts, aside = ledger.runs(limit=10), ledger.counts(), ledger.messages(limit=20)
+    with closing(open_ledger(_settings(None))) as ledger:
+        runs, counts, aside = ledger.runs(limit=10), ledger.counts(), ledger.messages(limit=20)
     if as_json:
         typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
     else:

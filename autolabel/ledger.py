@@ -97,8 +97,15 @@ class Ledger:
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(self._engine, "connect", schema.on_connect)
         sa.event.listen(self._engine, "begin", schema.on_begin)
+        try:
+            self._open()
+        except PermanentLedgerError:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         with self._read() as db:
-            version = schema.checked_version(db, path)
+            version = schema.checked_version(db, self._path)
         if version == 0:
             with self._write() as db:
                 META.create_all(db)

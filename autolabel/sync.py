@@ -77,10 +77,11 @@ class Run:
     """
 
     def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, *, saves: bool = True) -> None:
+        self.id = run_id
         self.plan = plan
         self.tally = Tally()
         self.samples: list[Sample] = []
-        self._recipe, self._ports, self.id, self._saves = recipe, ports, run_id, saves
+        self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
         self._paths: dict[str, Path] = {}
 

@@ -6,7 +6,7 @@ that the platform offers. A save on `main` itself would be a blind overwrite of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from encord.objects import LabelRowV2
@@ -33,6 +33,8 @@ class EncordSink:
     """`protocols.Sink` over the SDK, for one project and one recipe's branch."""
 
     def __init__(self, connection: Connection, branch: str) -> None:
+        if branch == MAIN:
+            raise AssertionError("opening a row creates it; on main that would mark a person's task as begun")
         self._connection = connection
         self._branch = branch
 
@@ -55,7 +57,7 @@ class EncordSink:
             except PermanentInferenceError as error:
                 outcomes[write.row.data_hash] = Refused(Reason.INVALID_OUTPUT, str(error))
         written_before = {write.row.data_hash for write in writes if write.on_branch}
-        rows = self._open(self._branch, wanted)
+        rows = self._open(list(wanted))
         outcomes |= {key: Left(Reason.GONE) for key in wanted if key not in rows}
         to_save, expected = [], {}
         for key, row in rows.items():
@@ -116,12 +118,10 @@ class EncordSink:
         _initialise(self._connection.project, rows, branch)
         return rows
 
-    def _open(self, branch: str, data_hashes: Iterable[str]) -> dict[str, LabelRowV2]:
+    def _open(self, data_hashes: Sequence[str]) -> dict[str, LabelRowV2]:
         """Rows of our own branch with their labels, created where missing."""
-        if branch == MAIN:
-            raise AssertionError("initialise_labels creates rows; on main that would mark a person's task as begun")
-        rows = self._list(branch, list(data_hashes))
-        _initialise(self._connection.project, rows, branch)
+        rows = self._list(self._branch, data_hashes)
+        _initialise(self._connection.project, rows, self._branch)
         return {row.data_hash: row for row in rows}
 
     def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from autolabel.errors import PermanentModelError
+from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
 from autolabel.models import load_detector, load_segmenter
 from autolabel.models.weights import locate
 from pictures import plan_of, two_shapes
@@ -78,13 +78,14 @@ def test_a_folder_without_tokeniser_is_refused(detector_folder: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused(detector_folder: Path) -> None:
-    refusal(detector_folder, "cuda:77")
+    with pytest.raises(PermanentUsageError, match=r"no device 'cuda:77' here .*AUTOLABEL_DEVICE"):
+        load_detector("grounding_dino", str(detector_folder), "cuda:77")
 
 
 def test_a_detector_that_answers_nan_is_stopped(detector_folder: Path) -> None:
     poison(detector_folder, "model.query_position_embeddings.weight")
 
-    with pytest.raises(PermanentModelError, match="hold NaN or infinity"):
+    with pytest.raises(PermanentInferenceError, match="hold NaN or infinity"):
         load_detector("grounding_dino", str(detector_folder), "cpu").detect([two_shapes()], plan_of("red circle"))
 
 
@@ -92,7 +93,7 @@ def test_a_segmenter_that_answers_nan_is_stopped(segmenter_folder: Path) -> None
     poison(segmenter_folder, "mask_decoder.iou_prediction_head.proj_out.bias")
     boxes = np.array([[10, 10, 50, 50]], np.float32)
 
-    with pytest.raises(PermanentModelError, match="mask scores hold NaN or infinity"):
+    with pytest.raises(PermanentInferenceError, match="mask scores hold NaN or infinity"):
         load_segmenter("sam", str(segmenter_folder), "cpu").segment([two_shapes()], [boxes])
 
 

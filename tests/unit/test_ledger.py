@@ -13,13 +13,10 @@ from autolabel.core.detections import FrameLabels
 from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import ALLOWED, Job, Ledger, Move, State
 from autolabel.protocols import Receipt
+from ledgers import open_ledger
 
 JOB = Job("project", "recipe", "main")
 FRAMES = [FrameLabels(0, 10, 10, (), {}, "digest")]
-
-
-def open_ledger(folder: Path) -> Ledger:
-    return Ledger(folder / "ledger.sqlite", clock=lambda: 12.0)
 
 
 def started(folder: Path, *rows: str) -> Ledger:

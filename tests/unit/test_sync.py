@@ -17,9 +17,10 @@ from autolabel.errors import (
     PermanentUsageError,
     TransientServiceError,
 )
-from autolabel.ledger import Job, Ledger, State
+from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.sync import Ports, Run, Tally
+from ledgers import open_ledger
 from platform_fakes import (
     AGENT,
     ANNOTATE,
@@ -38,7 +39,7 @@ class Bench:
     """A ledger and a platform over which runs are made one after the other."""
 
     def __init__(self, folder: Path, platform: FakePlatform, inference: ScriptedInference | None = None) -> None:
-        self.ledger = Ledger(folder / "ledger.sqlite", clock=lambda: 0.0)
+        self.ledger = open_ledger(folder)
         self.platform = platform
         self.inference = inference or ScriptedInference()
         self.folder = folder
