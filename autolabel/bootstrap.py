@@ -45,6 +45,7 @@ class Session:
             batch_rows=self.settings.batch_frames,
             write_rows=self.settings.write_rows,
             download_threads=self.settings.download_threads,
+            holdout=self.settings.holdout,
             agent_stage=self.settings.agent_stage,
             pathways=self.settings.pathways.model_dump(),
         )

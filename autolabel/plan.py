@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from autolabel.core.rows import (
@@ -31,6 +31,7 @@ class Options:
 
     - `limit`: most rows taken up in this run; None for all.
     - `only`: data hashes to which the run is restricted; None for the whole project.
+    - `holdout`: share of data units, in [0, 1], that is left to people as it is.
     - `agent_stage`: title of the Agent stage that is ours. Without one it is the only stage that hands over to the
       first annotators, and tasks there on whose rows something stands already are not moved: a later stage may send
       work back through it.
@@ -45,6 +46,7 @@ class Options:
     batch_rows: int = 8
     write_rows: int = 20
     download_threads: int = 4
+    holdout: float = 0.0
     agent_stage: str | None = None
     pathways: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -125,7 +127,7 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         raise PermanentUsageError(f"project {project.title!r} has no dataset called {options.dataset!r}")
     rows = [row for row in listed if options.only is None or row.data_hash in options.only]
     context = _context(source, ledger, project, recipe, stage, [row for row in rows if not _settled(records, row)])
-    found = _sort(rows, records, context, retry_failed=options.retry_failed)
+    found = _sort(rows, records, replace(context, holdout=options.holdout), retry_failed=options.retry_failed)
     taken = found.todo[: options.limit]
     mine = stage if options.destination == Destination.MAIN else None
     handed_over = _handed_over(found, mine, everything=options.agent_stage is not None)
@@ -216,7 +218,7 @@ def pathway_of(reason: Reason) -> str:
     """Which pathway a row takes that was left alone: `labelled` where labels stand, `empty` where none do."""
     if reason in (Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE):
         return "labelled"
-    return "empty" if reason == Reason.HAS_ROW_EMPTY else "failed"
+    return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT) else "failed"
 
 
 def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[str, ...]:

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     max_media_bytes: int = Field(
         200_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
     )
+    holdout: float = Field(
+        0.0, ge=0, le=1, description="Share of data units left to people as it is, to measure time saved against."
+    )
     agent_stage: str | None = Field(
         None, description="Title of the Agent stage that is ours; all its tasks are handed on to people."
     )

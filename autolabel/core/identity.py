@@ -21,3 +21,8 @@ def object_hash(recipe_id: str, data_hash: str, feature_hash: str, slot: int, sa
     """
     key = "\x00".join([recipe_id, data_hash, feature_hash, str(slot), str(salt)])
     return base64.b64encode(hashlib.sha256(key.encode()).digest()[:6]).decode()
+
+
+def unit_interval(purpose: str, data_hash: str) -> float:
+    """A number in [0, 1) that belongs to a data unit for good: evenly spread, and another one for each purpose."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}\x00{data_hash}".encode()).digest()[:8]) / 2**64

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from autolabel.core.identity import unit_interval
+
 
 class Destination(StrEnum):
     """Where labels go. `agent-stage` comes with its lock; until then the plan never picks it."""
@@ -25,6 +27,7 @@ class Reason(StrEnum):
     ASSIGNED = "assigned"
     SKIPPED_BY_HUMAN = "skipped_by_human"
     UNSUPPORTED_TYPE = "unsupported_type"
+    HOLDOUT = "holdout"
     GONE = "gone"
     DECODE = "decode"
     WRONG_SIZE = "wrong_size"
@@ -45,6 +48,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.ASSIGNED: "assigned to a person",
     Reason.SKIPPED_BY_HUMAN: "skipped by a person",
     Reason.UNSUPPORTED_TYPE: "data type not supported",
+    Reason.HOLDOUT: "held out, so that time saved can be measured",
     Reason.GONE: "no longer in the project",
     Reason.DECODE: "the file is no picture that can be decoded",
     Reason.WRONG_SIZE: "the picture's size is not what the platform says",
@@ -158,12 +162,14 @@ class Context:
     - `ours`: data hash -> object hashes that our receipts name there, whatever the recipe.
     - `hashes_of_recipe`: every object hash that the present recipe can give to a row: it needs no ledger.
     - `skipped`: data hashes of tasks that a person skipped at the first human stage.
+    - `holdout`: share of data units, in [0, 1], that people label from nothing; chosen by hash, so always the same.
     """
 
     waiting_stages: frozenset[str]
     contents: Mapping[str, RowContent] = field(default_factory=dict)
     ours: Mapping[str, frozenset[str]] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
+    holdout: float = 0.0
     hashes_of_recipe: Callable[[LabelRow], frozenset[str]] = lambda row: frozenset()
 
 
@@ -179,7 +185,7 @@ def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
         return Reason.ASSIGNED
     if row.data_hash in context.skipped:
         return Reason.SKIPPED_BY_HUMAN
-    return None
+    return Reason.HOLDOUT if unit_interval("holdout", row.data_hash) < context.holdout else None
 
 
 def _reason_for_opened(row: LabelRow, context: Context) -> Reason:

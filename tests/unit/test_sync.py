@@ -314,6 +314,16 @@ def test_a_row_under_which_whole_runs_die_is_given_up_in_the_end(tmp_path: Path)
     assert bench.push(retry_failed=True).tally.labelled == 1
 
 
+def test_a_holdout_is_left_to_people_and_is_the_same_on_every_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(60)))
+    held = {row.data_hash for row, why in bench.plan(holdout=0.3).left_alone if why == Reason.HOLDOUT}
+    bench.push(holdout=0.3)
+    run = bench.push(holdout=0.3)
+    assert 8 <= len(held) <= 28
+    assert set(bench.platform.main) == {row.data_hash for row in rows(60)} - held
+    assert run.summary()["left_alone"] == {Reason.HOLDOUT: len(held)}
+
+
 def test_one_crowded_row_is_no_flood(tmp_path: Path) -> None:
     run = Bench(tmp_path, FakePlatform(rows(1)), ScriptedInference(cars=3, dropped=7)).push()
     assert (run.tally.labelled, run.tally.dropped_by_cap) == (1, {CAR.feature_hash: 7})

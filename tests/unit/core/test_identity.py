@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import base64
 import re
+import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolabel.core.identity import digest, object_hash
+from autolabel.core.identity import digest, object_hash, unit_interval
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 keys = st.tuples(texts, texts, texts, st.integers(0, 10**6), st.integers(0, 9))
@@ -48,3 +49,11 @@ def test_a_digest_tells_values_apart() -> None:
     values = [{}, {"a": 1}, {"a": "1"}, {"a": None}, {"a": [1]}, {"b": 1}]
 
     assert len({digest(value) for value in values}) == len(values)
+
+
+@given(st.lists(st.uuids(), min_size=400, max_size=400, unique=True))
+def test_data_units_spread_evenly_over_the_unit_interval(units: list[uuid.UUID]) -> None:
+    places = [unit_interval("holdout", str(unit)) for unit in units]
+
+    assert all(0 <= place < 1 for place in places)
+    assert 0.05 < sum(place < 0.15 for place in places) / len(places) < 0.3
