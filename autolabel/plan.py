@@ -17,7 +17,7 @@ from autolabel.core.rows import (
     in_queue_order,
     reason_to_leave,
 )
-from autolabel.errors import PermanentMediaError, PermanentUsageError, TransientError
+from autolabel.errors import PermanentInferenceError, PermanentMediaError, PermanentUsageError, TransientError
 from autolabel.ledger import Job, Ledger, Record, State
 from autolabel.protocols import Inference, Source
 from autolabel.recipe import Recipe
@@ -252,6 +252,6 @@ def seconds_per_frame(plan: Plan, source: Source, inference: Inference, spool: P
         for row in rows[1:] or rows:
             inference.infer(source.download(row, spool))
             frames += row.frames
-    except (PermanentMediaError, TransientError):
+    except (PermanentMediaError, PermanentInferenceError, TransientError):
         return None
     return (time.perf_counter() - started) / frames

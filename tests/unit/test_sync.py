@@ -18,7 +18,7 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.ledger import Job, State
-from autolabel.plan import Options, Plan, make_plan
+from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
 from autolabel.sync import Ports, Run, Tally
 from ledgers import open_ledger
 from platform_fakes import (
@@ -347,6 +347,22 @@ def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:
     run = Bench(other, platform).push()
     assert platform.writes == writes
     assert run.summary()["left_alone"] == {Reason.OURS_THIS_RECIPE: 3}
+
+
+@pytest.mark.parametrize("trouble", [{"poison": frozenset({"row-00"})}, {"odd": frozenset({"row-00"})}], ids=str)
+def test_a_probe_that_meets_a_bad_row_gives_no_time_and_no_error(
+    tmp_path: Path, trouble: dict[str, frozenset[str]]
+) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(**trouble))  # type: ignore[arg-type]
+    assert seconds_per_frame(bench.plan(), bench.platform, bench.inference, tmp_path) is None
+
+
+def test_a_probe_times_the_first_rows(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)))
+    seconds = seconds_per_frame(bench.plan(), bench.platform, bench.inference, tmp_path)
+    assert seconds is not None
+    assert seconds > 0
+    assert (bench.platform.writes, bench.states()) == ([], {})
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
