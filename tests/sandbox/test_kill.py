@@ -76,7 +76,7 @@ def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
     while process.poll() is None and killed < 5:
         if child := inference_process(process.pid):
             # The first death comes while it loads, so that there is one; the others come at any moment.
-            time.sleep(moments.uniform(0.0, 4.0 if killed else 1.0))
+            time.sleep(moments.uniform(0.0, 7.0 if killed else 1.0))
             with suppress(psutil.NoSuchProcess):
                 child.kill()
                 killed += 1
