@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,20 @@ class PromptPlan:
         """For each prompt the index of its class; -1 for a distractor."""
         owners = [i for i, cls in enumerate(self.classes) for _ in cls.prompts]
         return (*owners, *(-1 for _ in self.distractors))
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """What each prompt of a plan costs a model, with its closing '.', and how much it reads in one pass."""
+
+    counts: tuple[int, ...]
+    budget: int
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What to say to somebody who gave a name that is not known."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(sorted(known))}"
 
 
 def normalise(text: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from autolabel.core.prompts import TokenCounts
 from autolabel.errors import PermanentUsageError
-from autolabel.models.weights import locate, weights_digest
+from autolabel.models.weights import TEXT_FILES, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
-__all__ = ["DETECTORS", "SEGMENTERS", "load_detector", "load_segmenter", "weights_digest"]
+__all__ = ["DETECTORS", "SEGMENTERS", "count_tokens", "load_detector", "load_segmenter", "weights_digest"]
 
 Model = TypeVar("Model")
 
@@ -27,8 +28,17 @@ def _sam(folder: Path, device: str) -> BoxSegmenter:
     return SamSegmenter.load(folder, device)
 
 
+def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+    from autolabel.models.grounding_dino import count_tokens
+
+    return count_tokens(folder, prompts)
+
+
 DETECTORS: Mapping[str, Callable[[Path, str], TextDetector]] = {"grounding_dino": _grounding_dino}
 SEGMENTERS: Mapping[str, Callable[[Path, str], BoxSegmenter]] = {"sam": _sam}
+TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
+    "grounding_dino": _grounding_dino_tokens
+}
 
 
 def load_detector(family: str, weights: str, device: str) -> TextDetector:
@@ -42,12 +52,17 @@ def load_detector(family: str, weights: str, device: str) -> TextDetector:
     return _loader(DETECTORS, family)(locate(weights), device)
 
 
+def count_tokens(family: str, weights: str, prompts: Sequence[str]) -> TokenCounts:
+    """What the prompts cost that detector. Needs its tokeniser only; raises what `load_detector` raises."""
+    return _loader(TOKEN_COUNTERS, family)(locate(weights, TEXT_FILES), prompts)
+
+
 def load_segmenter(family: str, weights: str, device: str) -> BoxSegmenter:
     """As `load_detector`; a hub id would be `facebook/sam-vit-base`, the small one is `bundled:segmenter`."""
     return _loader(SEGMENTERS, family)(locate(weights), device)
 
 
-def _loader(loaders: Mapping[str, Callable[[Path, str], Model]], family: str) -> Callable[[Path, str], Model]:
+def _loader(loaders: Mapping[str, Model], family: str) -> Model:
     if family not in loaders:
         raise PermanentUsageError(f"no model family {family!r}; there is: {', '.join(sorted(loaders))}")
     return loaders[family]

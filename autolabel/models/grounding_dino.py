@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer, GroundingDinoImageProcessorPil
+from transformers import (
+    AutoConfig,
+    AutoModelForZeroShotObjectDetection,
+    AutoTokenizer,
+    GroundingDinoImageProcessorPil,
+)
 from transformers.models.grounding_dino import modeling_grounding_dino
 
 from autolabel.core.detections import Detections
-from autolabel.core.prompts import PromptPlan, pack_prompts, prompt_spans
+from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
-from autolabel.models.runtime import load_pretrained, loading, require_finite
+from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type
 from autolabel.protocols import RGB
 
+MODEL_TYPE = "grounding-dino"
 CLS, SEP, FULL_STOP, QUESTION_MARK = 101, 102, 1012, 1029
 DELIMITER_IDS = frozenset({CLS, SEP, FULL_STOP, QUESTION_MARK})
 """BERT's ids that end a phrase; transformers' model code has them hard-wired too."""
@@ -55,13 +61,10 @@ class GroundingDinoDetector:
     def load(cls, folder: Path, device: str) -> GroundingDinoDetector:
         """Raises PermanentModelError when the folder holds no whole Grounding DINO."""
         model, image_processor = load_pretrained(
-            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, "grounding-dino", folder, device
+            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, MODEL_TYPE, folder, device
         )
         correct_text_positions(model)
-        with loading(folder):
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            _require_delimiters(tokenizer)
-        return cls(model, tokenizer, image_processor)
+        return cls(model, _load_tokenizer(folder), image_processor)
 
     @torch.inference_mode()
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
@@ -83,10 +86,9 @@ class GroundingDinoDetector:
     def _chunks(self, prompts: tuple[str, ...]) -> list[TextChunk]:
         """Tokenised prompts; those of the last plan are kept, since a run asks the same on every frame."""
         if self._last[0] != prompts:
-            counts = [len(self._tokenizer(f"{p}.", add_special_tokens=False).input_ids) for p in prompts]
-            budget = self._model.config.max_text_len - 2  # [CLS] and [SEP]
+            tokens = _count(self._tokenizer, self._model.config, prompts)
             try:
-                ranges = pack_prompts(counts, budget)
+                ranges = pack_prompts(tokens.counts, tokens.budget)
             except ValueError as exc:
                 raise PermanentUsageError(f"{exc}; shorten it in the ontology map") from exc
             self._last = (prompts, [self._tokenise(prompts, columns) for columns in ranges])
@@ -123,6 +125,26 @@ class GroundingDinoDetector:
         of_prompts = [probability[..., span] for span in chunk.spans]
         scores = torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
         return out.pred_boxes.cpu().numpy(), scores.cpu().numpy()
+
+
+def count_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+    """From configuration and tokeniser alone. Raises PermanentModelError when the folder does not hold both."""
+    with loading(folder):
+        require_type(folder, MODEL_TYPE)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    return _count(_load_tokenizer(folder), config, prompts)
+
+
+def _count(tokenizer: Any, config: Any, prompts: Sequence[str]) -> TokenCounts:
+    counts = tuple(len(tokenizer(f"{prompt}.", add_special_tokens=False).input_ids) for prompt in prompts)
+    return TokenCounts(counts, config.max_text_len - 2)  # [CLS] and [SEP]
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    with loading(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        _require_delimiters(tokenizer)
+    return tokenizer
 
 
 def _require_delimiters(tokenizer: Any) -> None:

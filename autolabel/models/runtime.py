@@ -36,7 +36,7 @@ def load_pretrained(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with loading(folder):
-        _require_type(folder, model_type)
+        require_type(folder, model_type)
         model, info = model_class.from_pretrained(
             folder,
             local_files_only=True,
@@ -74,7 +74,8 @@ def loading(folder: Path) -> Iterator[None]:
         raise PermanentModelError(f"cannot load the weights in {folder}: {cause}") from exc
 
 
-def _require_type(folder: Path, model_type: str) -> None:
+def require_type(folder: Path, model_type: str) -> None:
+    """Raises ValueError where config.json speaks of another type; call it within `loading`."""
     found = json.loads((folder / "config.json").read_text()).get("model_type")
     if found != model_type:
         raise ValueError(f"they are of type {found!r}, {model_type!r} is needed")

@@ -13,15 +13,17 @@ logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled:"
 # Nothing else is downloaded, loaded or hashed: no pickles, no code, no model cards.
-WEIGHT_FILES = ("*.safetensors", "*.json", "vocab.txt")
+TEXT_FILES = ("*.json", "vocab.txt")
+WEIGHT_FILES = ("*.safetensors", *TEXT_FILES)
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 HUB_TIMEOUT_S = 10.0
 
 
-def locate(weights: str) -> Path:
+def locate(weights: str, files: tuple[str, ...] = WEIGHT_FILES) -> Path:
     """`weights` (a folder, a hub id or `bundled:NAME`) -> the folder that holds them.
 
-    A hub id is looked up in the local cache first; only what is not there is downloaded.
+    A hub id is looked up in the local cache first; only what is not there is downloaded. With `files=TEXT_FILES` the
+    folder need only hold the configuration and the tokeniser: a few hundred kB.
     Raises PermanentModelError, saying which weights and what to do.
     """
     if weights.startswith(BUNDLED):
@@ -29,8 +31,8 @@ def locate(weights: str) -> Path:
     elif (local := Path(weights).expanduser()).is_dir() or not HUB_ID.fullmatch(weights):
         folder = local
     else:
-        folder = _from_hub(weights)
-    if not _is_complete(folder):
+        folder = _from_hub(weights, files)
+    if not _is_complete(folder, files):
         raise PermanentModelError(
             f"no weights at {weights!r}: a folder with config.json and model.safetensors is needed, "
             "or a hub id such as IDEA-Research/grounding-dino-tiny"
@@ -55,21 +57,22 @@ def _weight_files(folder: Path) -> list[Path]:
     return sorted(path for pattern in WEIGHT_FILES for path in folder.glob(pattern))
 
 
-def _is_complete(folder: Path) -> bool:
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+def _is_complete(folder: Path, files: tuple[str, ...]) -> bool:
+    needs_weights = "*.safetensors" in files
+    return (folder / "config.json").is_file() and (not needs_weights or any(folder.glob("*.safetensors")))
 
 
-def _from_hub(hub_id: str) -> Path:
-    cached = _snapshot(hub_id, cached=True)
-    if cached is not None and _is_complete(cached):
+def _from_hub(hub_id: str, files: tuple[str, ...]) -> Path:
+    cached = _snapshot(hub_id, files, cached=True)
+    if cached is not None and _is_complete(cached, files):
         return cached
-    logger.info("downloading weights %s from the hub", hub_id)
-    downloaded = _snapshot(hub_id, cached=False)
+    logger.info("downloading %s from the hub", hub_id)
+    downloaded = _snapshot(hub_id, files, cached=False)
     assert downloaded is not None  # a failed download raises
     return downloaded
 
 
-def _snapshot(hub_id: str, *, cached: bool) -> Path | None:
+def _snapshot(hub_id: str, files: tuple[str, ...], *, cached: bool) -> Path | None:
     """The hub's snapshot folder; None where the cache was asked and has none."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -80,7 +83,7 @@ def _snapshot(hub_id: str, *, cached: bool) -> Path | None:
         return Path(
             snapshot_download(
                 hub_id,
-                allow_patterns=list(WEIGHT_FILES),
+                allow_patterns=list(files),
                 local_files_only=cached,
                 etag_timeout=HUB_TIMEOUT_S,
             )

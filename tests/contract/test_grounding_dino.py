@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-from autolabel.errors import PermanentUsageError
+from autolabel.errors import PermanentModelError, PermanentUsageError
+from autolabel.models import count_tokens
 from autolabel.models.grounding_dino import GroundingDinoDetector, correct_text_positions, phrase_layout
 from autolabel.models.weights import locate
 from pictures import plan_of, two_shapes
@@ -167,3 +170,19 @@ def test_words_the_vocabulary_lacks_are_read_in_pieces(detector: GroundingDinoDe
     (found,) = detector.detect([two_shapes()], plan)
 
     assert found.scores[:, 1].max() > 0.2
+
+
+def test_tokens_are_counted_from_configuration_and_tokeniser_alone(tmp_path: Path) -> None:
+    for path in FOLDER.glob("*.json"):
+        shutil.copy(path, tmp_path)
+
+    tokens = count_tokens("grounding_dino", str(tmp_path), ["circle", "red circle", "zyx"])
+
+    assert tokens.budget == 254
+    assert tokens.counts[:2] == (2, 3)
+    assert tokens.counts[2] >= 2
+
+
+def test_tokens_of_another_family_are_refused() -> None:
+    with pytest.raises(PermanentModelError, match="'grounding-dino' is needed"):
+        count_tokens("grounding_dino", "bundled:segmenter", ["circle"])
