@@ -17,11 +17,13 @@ from pathlib import Path
 import filelock
 
 from autolabel.core.rows import Destination, OntologyClass, Project
+from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
+from autolabel.prompt_map import PromptMap, load_prompt_map
 from autolabel.protocols import Clip, Sink, Source
-from autolabel.recipe import Recipe, RecipeConfig, load_config, load_prompt_map, plan_prompts
+from autolabel.recipe import Recipe, RecipeConfig, load_config, plan_prompts
 from autolabel.settings import Settings
 from autolabel.sync import Ports, Run
 from autolabel.worker import Answer, InferenceProcess, run_clips
@@ -174,10 +176,14 @@ def _spool(fixed: Path | None) -> Iterator[Path]:
 def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:
     from autolabel.models import weights_digest
 
-    prompts = load_prompt_map(config.prompt_map) if config.prompt_map else None
+    prompts = _prompt_map(config)
     plan, left = plan_prompts(config, prompts, project.classes)
     segmenter = weights_digest(config.segmenter.weights) if config.segmenter else ""
     return Recipe(config, plan, weights_digest(config.detector.weights), segmenter), left
+
+
+def _prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:
+    return load_prompt_map(config.prompt_map) if config.prompt_map else None
 
 
 def _ssh_key(settings: Settings) -> str:

@@ -98,7 +98,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         limits = f"score >= {cls['threshold']:g}, at most {cls['max_instances']} a frame"
         out.print(f"  {escape(cls['name'])} ({cls['shape']}): {escape(prompts)}, {limits}")
     for what, names in (
-        ("classes of other shapes", left["classes"]),
+        ("classes not asked for", left["classes"]),
         ("required attributes", left["attributes"]),
         ("required questions", left["questions"]),
     ):

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, cast
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from autolabel.core.identity import digest, object_hash
+from autolabel.core.lint import refusals
 from autolabel.core.prompts import SHAPES, ClassPlan, PromptPlan, Shape, normalise
 from autolabel.core.rows import LabelRow, OntologyClass
+from autolabel.documents import Document, Strict, find, is_path, read_document
 from autolabel.errors import PermanentUsageError
-
-Score = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from autolabel.prompt_map import ClassPrompts, PromptMap, Score, map_entries
 
 
 class ModelChoice(Strict):
@@ -44,100 +38,56 @@ class RecipeConfig(Strict):
     cross_class_iou: Score = 0.9
 
 
-class ClassPrompts(Strict):
-    """One class of a prompt map; what is left out comes from the ontology's name and the config."""
-
-    prompts: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    threshold: Score | None = None
-    max_instances: Annotated[int, Field(ge=1)] | None = None
-
-
-class PromptMap(Strict):
-    """A file of `ontologies/`: class name -> its prompts; distractors are prompts that mean no class."""
-
-    classes: dict[str, ClassPrompts]
-    distractors: tuple[str, ...] = ()
-
-
 def load_config(name: str) -> RecipeConfig:
-    """A config by name (`demo`) or path. Raises PermanentUsageError with file, field and what is wrong."""
-    path = _find("configs", name)
-    return cast(RecipeConfig, _parse(RecipeConfig, path))
+    """A config by name (`demo`) or path; a prompt map's path in it starts at the config's own folder.
 
-
-def load_prompt_map(name: str) -> PromptMap:
-    """A prompt map by name or path. Raises PermanentUsageError."""
-    return cast(PromptMap, _parse(PromptMap, _find("ontologies", name)))
-
-
-def _find(folder: str, name: str) -> Path:
-    if Path(name).suffix in (".yaml", ".yml"):
-        if Path(name).is_file():
-            return Path(name)
-        raise PermanentUsageError(f"there is no file {name}; nothing was done")
-    package = Path(__file__).parent
-    shelf = next(place for place in (package / folder, package.parent / folder) if place.is_dir())
-    known = {path.stem: path for path in shelf.glob("*.yaml")}
-    if name not in known:
-        raise PermanentUsageError(
-            f"no {folder} file is called {name!r}{_nearest(name, list(known))}; nothing was done"
-        )
-    return known[name]
-
-
-def _parse(model: type[Strict], path: Path) -> Strict:
-    try:
-        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PermanentUsageError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise PermanentUsageError(f"{path}: {where}: {first['msg']}") from error
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(sorted(known))}"
+    Raises PermanentUsageError with file, line and what is wrong.
+    """
+    path = find("configs", name)
+    config = read_document(path, RecipeConfig).content
+    if config.prompt_map is None or not is_path(config.prompt_map):
+        return config
+    return config.model_copy(update={"prompt_map": str(path.parent / config.prompt_map)})
 
 
 def plan_prompts(
-    config: RecipeConfig, prompts: PromptMap | None, ontology: Sequence[OntologyClass]
+    config: RecipeConfig, prompts: Document[PromptMap] | None, ontology: Sequence[OntologyClass]
 ) -> tuple[PromptPlan, tuple[OntologyClass, ...]]:
-    """Which classes are looked for and how; second, the classes whose shape cannot be made.
+    """Which classes are looked for and how; second, the classes left to people.
 
-    Raises PermanentUsageError when no class is left, a name gives no prompt, or the map names an unknown class.
+    Raises PermanentUsageError when the map and the ontology disagree, a prompt is empty or no class is left.
     """
+    plan = draft_prompts(config, prompts, ontology)
+    if refused := refusals(plan, ontology, map_entries(prompts)):
+        raise PermanentUsageError(f"{refused[0]} (nothing was changed)")
+    asked = {cls.feature_hash for cls in plan.classes}
+    return plan, tuple(item for item in ontology if item.feature_hash not in asked)
+
+
+def draft_prompts(
+    config: RecipeConfig, prompts: Document[PromptMap] | None, ontology: Sequence[OntologyClass]
+) -> PromptPlan:
+    """As `plan_prompts`, but refuses nothing: for the linter, which tells of every fault."""
+    mapped = prompts.content.classes if prompts else {}
     usable = [item for item in ontology if item.shape in SHAPES]
-    mapped: Mapping[str, ClassPrompts] = prompts.classes if prompts else {}
-    for name in mapped:
-        if name not in {item.name for item in ontology}:
-            names = [item.name for item in ontology]
-            raise PermanentUsageError(
-                f"the prompt map names {name!r}, which the ontology lacks{_nearest(name, names)}"
-            )
-    if not usable:
-        raise PermanentUsageError(
-            f"no class of the ontology can be labelled: its {len(ontology)} objects are none of {', '.join(SHAPES)}; "
-            "add such an object to the ontology. Nothing was changed"
-        )
-    classes = tuple(_class_plan(item, mapped.get(item.name, ClassPrompts()), config) for item in usable)
-    distractors = tuple(normalise(text) for text in prompts.distractors) if prompts else ()
-    return PromptPlan(classes, distractors), tuple(item for item in ontology if item.shape not in SHAPES)
+    drafts = [_class_plan(item, mapped.get(item.name, ClassPrompts()), config) for item in usable]
+    distractors = _normalised(prompts.content.distractors) if prompts else ()
+    return PromptPlan(tuple(cls for cls in drafts if cls.prompts), distractors)
 
 
 def _class_plan(item: OntologyClass, own: ClassPrompts, config: RecipeConfig) -> ClassPlan:
-    texts = tuple(dict.fromkeys(normalise(text) for text in own.prompts or (item.name,)))
-    if "" in texts:
-        raise PermanentUsageError(f"class {item.name!r} gives an empty prompt; name its prompts in a prompt map")
     return ClassPlan(
         feature_hash=item.feature_hash,
         name=item.name,
         shape=cast(Shape, item.shape),
-        prompts=texts,
+        prompts=_normalised((item.name,) if own.prompts is None else own.prompts),
         threshold=config.threshold if own.threshold is None else own.threshold,
         max_instances=own.max_instances or config.max_instances,
     )
+
+
+def _normalised(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(normalise(text) for text in texts))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from autolabel.core.rows import OntologyClass
+from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError
-from autolabel.recipe import PromptMap, Recipe, RecipeConfig, load_config, load_prompt_map, plan_prompts
+from autolabel.prompt_map import PromptMap
+from autolabel.recipe import Recipe, RecipeConfig, load_config, plan_prompts
 
 CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
 BUS = OntologyClass("bus00001", "City_Bus", "bitmask", "#D33115")
@@ -18,6 +20,10 @@ LANE = OntologyClass("lane0001", "Lane", "polyline", "#D33115")
 
 def config(**changes: object) -> RecipeConfig:
     return load_config("demo").model_copy(update=changes)
+
+
+def prompt_map(content: dict[str, object]) -> Document[PromptMap]:
+    return Document(Path("mine.yaml"), PromptMap.model_validate(content))
 
 
 def recipe(*classes: OntologyClass, **changes: object) -> Recipe:
@@ -41,20 +47,11 @@ def test_a_config_is_found_by_path(tmp_path: Path) -> None:
     assert load_config(str(path)).threshold == 0.5
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("detector: [", "is no YAML"),
-        ("detector: {family: a, weights: b}\nthresold: 1", "thresold: Extra inputs"),
-        ("detector: {family: a, weights: b}\nthreshold: 7", "threshold: Input should be less than"),
-        ("", "the file: Input should be"),
-    ],
-)
-def test_a_bad_config_names_file_and_field(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text(text)
-    with pytest.raises(PermanentUsageError, match=rf"bad\.yaml.*{message}"):
-        load_config(str(path))
+def test_a_configs_prompt_map_is_found_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for written, meant in (("tools.yaml", str(tmp_path / "tools.yaml")), ("retail", "retail")):
+        path.write_text(f"detector: {{family: a, weights: b}}\nprompt_map: {written}\n")
+        assert load_config(str(path)).prompt_map == meant
 
 
 def test_prompts_come_from_the_ontologys_names() -> None:
@@ -64,7 +61,7 @@ def test_prompts_come_from_the_ontologys_names() -> None:
 
 
 def test_a_prompt_map_sets_prompts_threshold_and_cap_of_a_class() -> None:
-    prompts = PromptMap.model_validate(
+    prompts = prompt_map(
         {
             "classes": {"Car": {"prompts": ["Sedan.", "taxi"], "threshold": 0.6, "max_instances": 2}},
             "distractors": ["Van"],
@@ -77,9 +74,28 @@ def test_a_prompt_map_sets_prompts_threshold_and_cap_of_a_class() -> None:
     assert plan.classes[1].threshold == config().threshold
 
 
-def test_a_prompt_map_that_names_an_unknown_class_is_refused() -> None:
-    with pytest.raises(PermanentUsageError, match="'Carr', which the ontology lacks; did you mean 'Car'"):
-        plan_prompts(config(), PromptMap.model_validate({"classes": {"Carr": {}}}), [CAR])
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ({"Carr": {}}, r"mine.yaml: classes.Carr: the ontology has no such class; did you mean 'Car'\?"),
+        ({"Car": {"shape": "bitmask"}}, "classes.Car: the ontology asks for bounding_box, not bitmask"),
+        ({"Car": {"prompts": ["car", "?"]}}, "classes.Car: a prompt is empty"),
+        ({"Car": {"prompts": []}}, "no class of the ontology can be labelled"),
+    ],
+)
+def test_a_prompt_map_that_does_not_fit_the_ontology_is_refused(classes: dict[str, object], message: str) -> None:
+    with pytest.raises(PermanentUsageError, match=message):
+        plan_prompts(config(), prompt_map({"classes": classes}), [CAR])
+
+
+def test_a_class_without_prompts_is_left_to_people() -> None:
+    plan, left = plan_prompts(config(), prompt_map({"classes": {"Car": {"prompts": []}}}), [CAR, BUS])
+    assert (plan.prompts, left) == (("city bus",), (CAR,))
+
+
+def test_a_shape_in_the_map_that_repeats_the_ontologys_changes_nothing() -> None:
+    said = prompt_map({"classes": {"Car": {"shape": "bounding_box"}}})
+    assert plan_prompts(config(), said, [CAR]) == plan_prompts(config(), None, [CAR])
 
 
 def test_an_ontology_without_a_usable_class_is_refused() -> None:
@@ -88,7 +104,7 @@ def test_an_ontology_without_a_usable_class_is_refused() -> None:
 
 
 def test_a_name_that_gives_no_prompt_is_refused() -> None:
-    with pytest.raises(PermanentUsageError, match="empty prompt"):
+    with pytest.raises(PermanentUsageError, match="a prompt is empty"):
         plan_prompts(config(), None, [replace(CAR, name="...")])
 
 
@@ -112,13 +128,3 @@ def test_a_recipe_comes_back_equal_from_the_ledgers_json() -> None:
 
 def test_the_branch_is_named_by_the_recipe_and_never_reserved() -> None:
     assert recipe(CAR).branch == f"autolabel-{recipe(CAR).id[:8]}"
-
-
-def test_an_unknown_prompt_map_is_refused() -> None:
-    with pytest.raises(PermanentUsageError, match="ontologies"):
-        load_prompt_map("nope")
-
-
-@pytest.mark.parametrize("name", [path.stem for path in (Path(__file__).parents[2] / "ontologies").glob("*.yaml")])
-def test_shipped_prompt_maps_load(name: str) -> None:
-    assert load_prompt_map(name).classes
