@@ -16,14 +16,15 @@ from pathlib import Path
 
 import filelock
 
+from autolabel.core.lint import Finding, lint
 from autolabel.core.rows import Destination, OntologyClass, Project
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
-from autolabel.prompt_map import PromptMap, load_prompt_map
+from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
 from autolabel.protocols import Clip, Sink, Source
-from autolabel.recipe import Recipe, RecipeConfig, load_config, plan_prompts
+from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
 from autolabel.sync import Ports, Run
 from autolabel.worker import Answer, InferenceProcess, run_clips
@@ -77,6 +78,39 @@ def project_hash(text: str) -> str:
             f"{text!r} holds no project hash; copy it from the project's settings or give its URL. Nothing was done"
         )
     return found.group().lower()
+
+
+def read_project(settings: Settings, project: str) -> Project:
+    """A project's workflow and ontology; nothing else is read, nothing is opened or written."""
+    from autolabel.remote.client import connect
+    from autolabel.remote.source import EncordSource
+
+    connection = connect(project_hash(project), settings.domain, _ssh_key(settings))
+    return EncordSource(connection, settings.max_media_bytes).project()
+
+
+def write_prompt_map(settings: Settings, project: str, path: Path) -> None:
+    """Raises PermanentUsageError where the file exists or cannot be made."""
+    text = render_prompt_map(read_project(settings, project))
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise PermanentUsageError(f"{path} exists and is left as it is; give another --out") from None
+    except OSError as error:
+        raise PermanentUsageError(f"{path} cannot be written ({error.strerror}); give another --out") from None
+
+
+def check_ontology(settings: Settings, project: str) -> list[Finding]:
+    """What the linter finds in the prompts of a recipe and a project, worst first."""
+    from autolabel.models import count_tokens
+
+    config = load_config(settings.config)
+    prompts = _prompt_map(config)
+    found = read_project(settings, project)
+    plan = draft_prompts(config, prompts, found.classes)
+    tokens = count_tokens(config.detector.family, config.detector.weights, plan.prompts)
+    return lint(plan, found, map_entries(prompts), tokens)
 
 
 def open_ledger(settings: Settings) -> Ledger:

@@ -10,11 +10,13 @@ import sys
 import tempfile
 import traceback
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
 from autolabel.settings import Settings
@@ -33,6 +35,9 @@ app = typer.Typer(
     help="Pre-label Encord projects with Grounding DINO and SAM, unattended, without touching people's work.",
     epilog="Exit codes: 0 done or nothing to do, 1 failed, 2 usage, 3 some rows set aside, 75 try again later.",
 )
+
+ontology = typer.Typer(no_args_is_help=True, help="Make and check the prompts for a project's ontology.")
+app.add_typer(ontology, name="ontology")
 
 
 @app.command()
@@ -101,6 +106,39 @@ def status(
         typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
     else:
         print_status(runs, counts, aside)
+
+
+@ontology.command("init")
+def ontology_init(
+    project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
+    out: Annotated[Path, typer.Option(help="The file to write; one that exists is never overwritten.")] = Path(
+        "prompts.yaml"
+    ),
+) -> None:
+    """Write a prompt map to edit, with every class of the project's ontology. Reads the platform only."""
+    from autolabel.bootstrap import write_prompt_map
+
+    write_prompt_map(_settings(None), project, out)
+    typer.echo(f"wrote {out}; edit it and name it in a recipe (prompt_map: {out})")
+
+
+@ontology.command("check")
+def ontology_check(
+    project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what in the recipe's prompts does not fit the project. Reads the platform only; exit code 2 on errors."""
+    from autolabel.bootstrap import check_ontology
+    from autolabel.console import print_findings
+
+    findings = check_ontology(_settings(config), project)
+    if as_json:
+        typer.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}))
+    else:
+        print_findings(findings)
+    if any(finding.severity == Severity.ERROR for finding in findings):
+        raise typer.Exit(PermanentUsageError.exit_code)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
@@ -202,6 +203,14 @@ def print_status(
         out.print(f"{row['rows']:>7}  {where} to {row['destination']}: {row['state'].replace('_', ' ')}{reason}")
     for row in aside:
         out.print(f"  set aside, {escape(row['message'])}")
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """One line each, then how many there are of each severity."""
+    for finding in findings:
+        out.print(f"{finding.severity:<8} {escape(str(finding))}")
+    counts = Counter(finding.severity for finding in findings)
+    out.print(", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in Severity))
 
 
 def _ended(summary: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.Com
         (["push", "--project", PROJECT, "-y"], {"ENCORD_SSH_KEY": "rubbish"}, "no Ed25519 private key"),
         (["push", "--project", PROJECT, "-y", "--config", "dmeo"], {}, "did you mean 'demo'"),
         (["push", "--project", PROJECT, "-y", "--config", "x.yaml"], {}, "there is no file x.yaml"),
+        (["ontology", "init", "--project", "my project"], {}, "holds no project hash"),
+        (["ontology", "check", "--project", PROJECT, "--config", "dmeo"], {}, "did you mean 'demo'"),
         (["push", "--project", PROJECT, "-y"], {"AUTOLABEL_BATCH_FRAMES": "many"}, "BATCH_FRAMES is off"),
     ],
 )

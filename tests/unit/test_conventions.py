@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -60,11 +61,18 @@ def test_every_setting_says_what_it_is_for() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
+def commands(group: Any, path: str = "autolabel") -> Iterator[tuple[str, Any]]:
+    """Every command and sub-command by the words that call it; a group is no command."""
+    for name, command in group.commands.items():
+        words = f"{path} {name}"
+        yield from commands(command, words) if hasattr(command, "commands") else [(words, command)]
+
+
 def test_every_command_has_help_and_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        assert command.help, name
-        assert f"autolabel {name}" in readme, name
+    for words, command in commands(typer.main.get_command(app)):
+        assert command.help, words
+        assert words in readme, words
 
 
 def test_every_seam_has_a_fake() -> None:
