@@ -41,12 +41,18 @@ def mask_from_window(pixels: BoolArray, left_px: int, top_px: int, score: float)
     return Mask((left_px, top_px, left_px + width, top_px + height), bytes(rle["counts"]), score)
 
 
+def mask_to_window(mask: Mask) -> BoolArray:
+    """Mask -> (h, w) bool of its window."""
+    left, top, right, bottom = mask.window_xyxy_px
+    window: BoolArray = coco_mask.decode({"size": [bottom - top, right - left], "counts": mask.counts}).view(np.bool_)
+    return window
+
+
 def mask_to_frame(mask: Mask, width_px: int, height_px: int) -> BoolArray:
     """Mask -> (height, width) bool of the whole frame."""
     left, top, right, bottom = mask.window_xyxy_px
-    window = coco_mask.decode({"size": [bottom - top, right - left], "counts": mask.counts})
     frame = np.zeros((height_px, width_px), np.bool_)
-    frame[top:bottom, left:right] = window
+    frame[top:bottom, left:right] = mask_to_window(mask)
     return frame
 
 
