@@ -17,6 +17,7 @@ from pathlib import Path
 import filelock
 
 from autolabel.core.lint import Finding, lint
+from autolabel.core.prompts import needs_mask
 from autolabel.core.rows import Destination, OntologyClass, Project
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
@@ -242,10 +243,9 @@ def load_inference(
 
     config = recipe.config
     detector = load_detector(config.detector.family, config.detector.weights, device)
-    needs_masks = "bitmask" in recipe.shapes.values() and config.segmenter is not None
     segmenter = (
         load_segmenter(config.segmenter.family, config.segmenter.weights, device)
-        if needs_masks and config.segmenter
+        if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
         else None
     )
     answer = partial(

@@ -133,12 +133,19 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     """The rows of a run in words, then what it wrote; `names` is class feature hash -> name."""
     out.print(f"\nrun {summary['run']}")
     _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
-    written = ", ".join(f"{count} {names[key]}" for key, count in sorted(summary["objects"].items()))
-    out.print(f"objects written: {sum(summary['objects'].values())}" + (f" ({escape(written)})" if written else ""))
+    out.print(f"objects written: {_by_class(summary['objects'], names)}")
+    for what, key in (("over their class's cap", "dropped_by_cap"), ("without a mask", "dropped_without_mask")):
+        if summary[key]:
+            out.print(f"objects left out, {what}: {_by_class(summary[key], names)}")
     for message in messages[:5]:
         err.print(f"  {escape(message)}")
     if len(messages) > 5:
         err.print(f"  ... and {len(messages) - 5} more; `autolabel status` counts them")
+
+
+def _by_class(counts: Mapping[str, int], names: Mapping[str, str]) -> str:
+    parts = ", ".join(f"{count} {names[key]}" for key, count in sorted(counts.items()))
+    return f"{sum(counts.values())}" + (f" ({escape(parts)})" if parts else "")
 
 
 @contextmanager

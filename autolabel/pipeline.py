@@ -8,7 +8,7 @@ import numpy as np
 
 from autolabel.core.detections import Detection, Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px
-from autolabel.core.prompts import PromptPlan
+from autolabel.core.prompts import PromptPlan, needs_mask
 from autolabel.core.suppress import Kept, suppress
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
 
@@ -23,8 +23,8 @@ def infer(
 ) -> list[FrameLabels]:
     """(frame index, picture) of any rows, in any order and batch -> one FrameLabels each, in the same order.
 
-    Only objects of bitmask classes are segmented. One whose mask comes out empty, or that nothing can segment,
-    keeps `mask=None`. `image_digest` is left to the caller, who has the file.
+    Only objects whose shape is made from a mask are segmented. One whose mask comes out empty, or that nothing can
+    segment, keeps `mask=None`. `image_digest` is left to the caller, who has the file.
     """
     images = [image for _, image in frames]
     found = detector.detect(images, plan)
@@ -52,9 +52,9 @@ def _masks(
     plan: PromptPlan,
     segmenter: BoxSegmenter | None,
 ) -> list[dict[int, Mask]]:
-    """For each frame the masks of its bitmask objects, by rank in `kept`; empty ones are left out."""
-    is_bitmask = np.array([cls.shape == "bitmask" for cls in plan.classes], np.bool_)
-    ranks = [np.flatnonzero(is_bitmask[one.class_index]) for one in kept]
+    """For each frame the masks of the objects that need one, by rank in `kept`; empty ones are left out."""
+    with_mask = np.array([needs_mask(cls.shape) for cls in plan.classes], np.bool_)
+    ranks = [np.flatnonzero(with_mask[one.class_index]) for one in kept]
     masks: list[dict[int, Mask]] = [
         {} if answer.masks is None else {rank: answer.masks[one.index[rank]] for rank in wanted.tolist()}
         for answer, one, wanted in zip(found, kept, ranks, strict=True)

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from autolabel.core.assemble import Placement
-from autolabel.core.geometry import mask_to_frame
+from autolabel.core.geometry import BoolArray, mask_to_frame
+from autolabel.core.outlines import polygon_from_mask, rasterise, rotated_box_from_mask
 from autolabel.core.rows import REASON_TEXT, OntologyClass, Project, Reason
 from autolabel.protocols import RGB
 from autolabel.sync import Sample
@@ -122,8 +123,7 @@ def draw(picture: RGB, places: Sequence[tuple[OntologyClass, Placement]]) -> RGB
     height, width = picture.shape[:2]
     canvas = picture.copy()
     for cls, place in places:
-        if cls.shape == "bitmask" and place.detection.mask is not None:
-            inside = mask_to_frame(place.detection.mask, width, height)
+        if (inside := _area(cls, place, width, height)) is not None:
             tint = np.array(_rgb(cls.color), np.float32)
             canvas[inside] = ((1 - MASK_OPACITY) * canvas[inside] + MASK_OPACITY * tint).astype(np.uint8)
             outline, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -137,11 +137,26 @@ def draw(picture: RGB, places: Sequence[tuple[OntologyClass, Placement]]) -> RGB
     return canvas
 
 
+def _area(cls: OntologyClass, place: Placement, width_px: int, height_px: int) -> BoolArray | None:
+    """The pixels that an object covers as it was sent; None for boxes."""
+    mask = place.detection.mask
+    if mask is None or cls.shape not in ("bitmask", "polygon"):
+        return None
+    if cls.shape == "bitmask":
+        return mask_to_frame(mask, width_px, height_px)
+    return rasterise(polygon_from_mask(mask), width_px, height_px)
+
+
 def _draw_box(canvas: RGB, cls: OntologyClass, place: Placement, scale: float) -> None:
-    x0, y0, x1, y1 = (round(value * scale) for value in place.detection.box_xyxy_px)
+    found = place.detection
+    x0, y0, x1, y1 = (round(value * scale) for value in found.box_xyxy_px)
     color = _rgb(cls.color)
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), color, 2, cv2.LINE_AA)
-    text = f"{cls.name} {place.detection.score:.2f}"
+    if cls.shape == "rotatable_bounding_box" and found.mask is not None:
+        corners = rotated_box_from_mask(found.mask, place.width_px, place.height_px).corners_xy_px * scale
+        cv2.polylines(canvas, [corners.round().astype(np.int32)], True, color, 2, cv2.LINE_AA)
+    else:
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), color, 2, cv2.LINE_AA)
+    text = f"{cls.name} {found.score:.2f}"
     (text_width, text_height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
     left = max(0, min(x0, canvas.shape[1] - text_width - 4))
     top = y0 - text_height - base - 2 if y0 > text_height + base + 2 else y0

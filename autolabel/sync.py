@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from autolabel.core.assemble import Instance, assemble
+from autolabel.core.assemble import Instance, assemble, lacks_mask
 from autolabel.core.detections import FrameLabels
 from autolabel.core.identity import digest
 from autolabel.core.rows import Destination, LabelRow, Reason
@@ -40,6 +40,7 @@ class Tally:
     inferred_frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
     dropped_by_cap: Counter[str] = field(default_factory=Counter)
+    dropped_without_mask: Counter[str] = field(default_factory=Counter)
     left_alone: Counter[str] = field(default_factory=Counter)
     set_aside: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
@@ -132,6 +133,7 @@ class Run:
             "pending": len(plan.todo) - tally.finished + plan.beyond_limit,
             "objects": dict(tally.objects),
             "dropped_by_cap": dict(tally.dropped_by_cap),
+            "dropped_without_mask": dict(tally.dropped_without_mask),
             "inferred_frames": tally.inferred_frames,
             "stopped_by": tally.stopped_by,
         }
@@ -241,8 +243,7 @@ class Run:
             if isinstance(frames, ClipFailure):
                 outcomes[row.data_hash] = Refused(frames.reason, frames.message)
                 continue
-            for frame in frames:
-                self.tally.dropped_by_cap.update(frame.dropped_by_cap)
+            self._count_dropped(frames)
             instances = assemble(frames, self._recipe.shapes, self._job.recipe_id, row.data_hash)
             self._sample(row, instances)
             if instances:
@@ -252,6 +253,12 @@ class Run:
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
         on_step(self.tally)
+
+    def _count_dropped(self, frames: Sequence[FrameLabels]) -> None:
+        for frame in frames:
+            self.tally.dropped_by_cap.update(frame.dropped_by_cap)
+            bare = (found.feature_hash for found in frame.detections if lacks_mask(found, self._recipe.shapes))
+            self.tally.dropped_without_mask.update(bare)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""

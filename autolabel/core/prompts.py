@@ -6,10 +6,15 @@ import difflib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-Shape = Literal["bounding_box", "bitmask"]
-SHAPES: tuple[Shape, ...] = ("bounding_box", "bitmask")
+Shape = Literal["bounding_box", "rotatable_bounding_box", "polygon", "bitmask"]
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+
+
+def needs_mask(shape: Shape) -> bool:
+    """Whether an object of this shape is drawn from its mask, and cannot be without."""
+    return shape != "bounding_box"
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from typing import Any, NamedTuple
 
 from encord.objects import LabelRowV2, Object, ObjectInstance, OntologyStructure
 from encord.objects.bitmask import BitmaskCoordinates
-from encord.objects.coordinates import BoundingBoxCoordinates, Coordinates
+from encord.objects.coordinates import (
+    BoundingBoxCoordinates,
+    Coordinates,
+    PolygonCoordinates,
+    PolygonCoordsToDict,
+    RotatableBoundingBoxCoordinates,
+)
 
 from autolabel.core.assemble import Instance, Placement
 from autolabel.core.geometry import mask_to_frame, row_major_rle
 from autolabel.core.identity import digest
+from autolabel.core.outlines import Polygon, RotatedBox, polygon_from_mask, rotated_box_from_mask
 from autolabel.core.prompts import Shape
 from autolabel.errors import PermanentInferenceError
 
@@ -19,20 +27,52 @@ TOLERANCE = 1e-5
 """How far a served coordinate or confidence may be from what was sent: the server rounds."""
 
 
+class BoxNorm(NamedTuple):
+    """A box in fractions of the frame, top left first."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+
+
+class RotatedBoxNorm(NamedTuple):
+    """A box in fractions of the frame before it is turned about its centre, in pixel space: see `RotatedBox`."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    theta_deg: float
+
+
+class PolygonNorm(NamedTuple):
+    """Parts, of each the outer ring and then its holes; a ring is x0, y0, x1, y1 ... in fractions of the frame."""
+
+    parts: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+class Bitmask(NamedTuple):
+    """The row-major RLE of the whole frame."""
+
+    rle: str
+
+
+Geometry = BoxNorm | RotatedBoxNorm | PolygonNorm | Bitmask
+
+
 @dataclass(frozen=True)
 class Placed:
     """An object on one frame as the platform stores it.
 
-    - `box_norm`: (x, y, w, h) of the frame, top left first, in [0, 1]; None for a mask or another shape.
-    - `rle`: the row-major RLE of a mask; None otherwise.
+    - `geometry`: None for a shape that we never write.
     - `by_human`: marked as manual, or last edited by somebody who did not create it.
     """
 
     object_hash: str
     feature_hash: str
     frame: int
-    box_norm: tuple[float, float, float, float] | None
-    rle: str | None
+    geometry: Geometry | None
     confidence: float
     by_human: bool = False
 
@@ -75,24 +115,52 @@ def _placed(object_hash: str, feature_hash: str, shape: Shape, place: Placement)
     found = place.detection
     if not 0.0 <= found.score <= 1.0:  # also false for NaN, which the SDK sends as a bare literal
         raise PermanentInferenceError(f"object {object_hash} has confidence {found.score}, which is outside [0, 1]")
-    box, rle = None, None
-    if shape == "bitmask" and found.mask is not None:
-        rle = row_major_rle(mask_to_frame(found.mask, place.width_px, place.height_px))
-    else:
-        box = _box_norm(object_hash, found.box_xyxy_px, place)
-    return Placed(object_hash, feature_hash, place.frame_index, box, rle, float(found.score))
+    try:
+        geometry = _geometry(shape, place)
+    except ValueError as error:
+        raise PermanentInferenceError(f"object {object_hash} has {error}") from error
+    return Placed(object_hash, feature_hash, place.frame_index, geometry, float(found.score))
 
 
-def _box_norm(
-    object_hash: str, box_xyxy_px: tuple[float, float, float, float], place: Placement
-) -> tuple[float, float, float, float]:
+def _geometry(shape: Shape, place: Placement) -> Geometry:
+    """Raises ValueError for what does not lie inside the frame."""
+    width, height, found = place.width_px, place.height_px, place.detection
+    if shape == "bounding_box":
+        return _box_norm(found.box_xyxy_px, width, height)
+    if found.mask is None:
+        raise ValueError(f"no mask to make a {shape} from")
+    _check_inside(found.mask.window_xyxy_px, width, height)
+    match shape:
+        case "bitmask":
+            return Bitmask(row_major_rle(mask_to_frame(found.mask, width, height)))
+        case "polygon":
+            return _polygon_norm(polygon_from_mask(found.mask), width, height)
+        case "rotatable_bounding_box":
+            return _rotated_box_norm(rotated_box_from_mask(found.mask, width, height), width, height)
+
+
+def _box_norm(box_xyxy_px: tuple[float, float, float, float], width_px: int, height_px: int) -> BoxNorm:
+    _check_inside(box_xyxy_px, width_px, height_px)
     x0, y0, x1, y1 = box_xyxy_px
-    if not (0 <= x0 < x1 <= place.width_px and 0 <= y0 < y1 <= place.height_px):
-        raise PermanentInferenceError(
-            f"object {object_hash} has the box {box_xyxy_px}, which is not inside {place.width_px}x{place.height_px}"
-        )
-    x, y = float(x0) / place.width_px, float(y0) / place.height_px
-    return x, y, float(x1) / place.width_px - x, float(y1) / place.height_px - y
+    x, y = float(x0) / width_px, float(y0) / height_px
+    return BoxNorm(x, y, float(x1) / width_px - x, float(y1) / height_px - y)
+
+
+def _check_inside(xyxy_px: tuple[float, float, float, float], width_px: int, height_px: int) -> None:
+    x0, y0, x1, y1 = xyxy_px
+    if not (0 <= x0 < x1 <= width_px and 0 <= y0 < y1 <= height_px):
+        raise ValueError(f"the box {xyxy_px}, which is not inside {width_px}x{height_px}")
+
+
+def _polygon_norm(polygon: Polygon, width_px: int, height_px: int) -> PolygonNorm:
+    return PolygonNorm(
+        tuple(tuple(tuple((ring / (width_px, height_px)).ravel().tolist()) for ring in part) for part in polygon)
+    )
+
+
+def _rotated_box_norm(box: RotatedBox, width_px: int, height_px: int) -> RotatedBoxNorm:
+    x, y = box.left_px / width_px, box.top_px / height_px
+    return RotatedBoxNorm(x, y, box.width_px / width_px, box.height_px / height_px, box.theta_deg)
 
 
 def fill(row: LabelRowV2, wanted: Content, ontology: OntologyStructure) -> None:
@@ -103,7 +171,7 @@ def fill(row: LabelRowV2, wanted: Content, ontology: OntologyStructure) -> None:
             kind = ontology.get_child_by_hash(item.feature_hash, type_=Object)
             objects[item.object_hash] = ObjectInstance(kind, object_hash=item.object_hash)
         objects[item.object_hash].set_for_frames(
-            _coordinates(item, row.get_frame_view(item.frame)),
+            _coordinates(item.geometry, row.get_frame_view(item.frame)),
             frames=item.frame,
             confidence=item.confidence,
             manual_annotation=False,
@@ -112,19 +180,25 @@ def fill(row: LabelRowV2, wanted: Content, ontology: OntologyStructure) -> None:
         row.add_object_instance(instance)
 
 
-def _coordinates(item: Placed, frame: LabelRowV2.FrameView) -> Coordinates:
-    if item.rle is not None:
-        encoded = BitmaskCoordinates.EncodedBitmask(
-            top=0, left=0, height=frame.height, width=frame.width, rle_string=item.rle
-        )
-        return BitmaskCoordinates(encoded)
-    assert item.box_norm is not None
-    x, y, w, h = item.box_norm
-    return BoundingBoxCoordinates(height=h, width=w, top_left_x=x, top_left_y=y)
+def _coordinates(geometry: Geometry | None, frame: LabelRowV2.FrameView) -> Coordinates:
+    match geometry:
+        case BoxNorm(x, y, w, h):
+            return BoundingBoxCoordinates(height=h, width=w, top_left_x=x, top_left_y=y)
+        case RotatedBoxNorm(x, y, w, h, theta):
+            return RotatableBoundingBoxCoordinates(height=h, width=w, top_left_x=x, top_left_y=y, theta=theta)
+        case PolygonNorm(parts):
+            return PolygonCoordinates.from_polygons_list([[list(ring) for ring in part] for part in parts])
+        case Bitmask(rle):
+            return BitmaskCoordinates(
+                BitmaskCoordinates.EncodedBitmask(
+                    top=0, left=0, height=frame.height, width=frame.width, rle_string=rle
+                )
+            )
+    raise ValueError("an object without a geometry that we write cannot be put into a row")
 
 
 def from_platform(row: LabelRowV2) -> Content:
-    """What stands in an initialised row. Shapes we never write come with neither box nor mask."""
+    """What stands in an initialised row. Shapes we never write come without a geometry."""
     placed = [
         _served(instance, annotation)
         for instance in row.get_object_instances()
@@ -135,22 +209,29 @@ def from_platform(row: LabelRowV2) -> Content:
 
 
 def _served(instance: ObjectInstance, annotation: ObjectInstance.Annotation) -> Placed:
-    where = annotation.coordinates
-    box, rle = None, None
-    if isinstance(where, BoundingBoxCoordinates):
-        box = (where.top_left_x, where.top_left_y, where.width, where.height)
-    elif isinstance(where, BitmaskCoordinates):
-        rle = str(where.to_dict()["rleString"])
     edited = annotation.last_edited_by not in (None, annotation.created_by)
     return Placed(
         instance.object_hash,
         instance.feature_hash,
         annotation.frame,
-        box,
-        rle,
+        _served_geometry(annotation.coordinates),
         annotation.confidence,
         annotation.manual_annotation or edited,
     )
+
+
+def _served_geometry(where: Coordinates) -> Geometry | None:
+    match where:
+        case BoundingBoxCoordinates():
+            return BoxNorm(where.top_left_x, where.top_left_y, where.width, where.height)
+        case RotatableBoundingBoxCoordinates():
+            return RotatedBoxNorm(where.top_left_x, where.top_left_y, where.width, where.height, where.theta)
+        case PolygonCoordinates():
+            parts = where.to_dict(PolygonCoordsToDict.multiple_polygons)
+            return PolygonNorm(tuple(tuple(tuple(ring) for ring in part) for part in parts))
+        case BitmaskCoordinates():
+            return Bitmask(str(where.to_dict()["rleString"]))
+    return None
 
 
 def _key(item: Placed) -> tuple[str, int]:
@@ -158,22 +239,13 @@ def _key(item: Placed) -> tuple[str, int]:
 
 
 def same(wanted: Content, served: Content) -> bool:
-    """Same objects on the same frames: class and RLE equal, numbers within TOLERANCE, the same human touches."""
-    if wanted.classifications != served.classifications or len(wanted.placed) != len(served.placed):
-        return False
-    return all(map(_same, wanted.placed, served.placed))
+    """Same objects on the same frames: numbers within TOLERANCE, all else equal, human touches included."""
+    return _close(astuple(wanted), astuple(served))
 
 
-def _same(a: Placed, b: Placed) -> bool:
-    if (a.object_hash, a.frame, a.feature_hash, a.rle) != (
-        b.object_hash,
-        b.frame,
-        b.feature_hash,
-        b.rle,
-    ):
-        return False
-    numbers_a, numbers_b = (*(a.box_norm or ()), a.confidence), (*(b.box_norm or ()), b.confidence)
-    close = len(numbers_a) == len(numbers_b) and all(
-        abs(x - y) <= TOLERANCE for x, y in zip(numbers_a, numbers_b, strict=True)
-    )
-    return close and a.by_human == b.by_human
+def _close(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_close, a, b))
+    if isinstance(a, float) and isinstance(b, float | int):
+        return abs(a - b) <= TOLERANCE
+    return bool(a == b)

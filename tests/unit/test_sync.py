@@ -19,6 +19,7 @@ from autolabel.errors import (
 )
 from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
+from autolabel.recipe import Recipe
 from autolabel.sync import Ports, Run, Tally
 from ledgers import open_ledger
 from platform_fakes import (
@@ -38,11 +39,18 @@ from platform_fakes import (
 class Bench:
     """A ledger and a platform over which runs are made one after the other."""
 
-    def __init__(self, folder: Path, platform: FakePlatform, inference: ScriptedInference | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        platform: FakePlatform,
+        inference: ScriptedInference | None = None,
+        recipe: Recipe = RECIPE,
+    ) -> None:
         self.ledger = open_ledger(folder)
         self.platform = platform
         self.inference = inference or ScriptedInference()
         self.folder = folder
+        self.recipe = recipe
         self.runs = 0
 
     def plan(self, **options: object) -> Plan:
@@ -50,20 +58,20 @@ class Bench:
             self.platform,
             self.ledger,
             self.platform.project(),
-            RECIPE,
+            self.recipe,
             Options(**options),  # type: ignore[arg-type]
         )
 
     def push(self, **options: object) -> Run:
         self.runs += 1
         ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
-        run = Run(self.plan(**options), RECIPE, ports, f"run-{self.runs}")
+        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}")
         self.last = run
         run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]
         return run
 
     def states(self, destination: str = "main") -> dict[str, State]:
-        job = Job("project-1", RECIPE.id, destination)
+        job = Job("project-1", self.recipe.id, destination)
         return {key: record.state for key, record in self.ledger.records(job).items()}
 
 
@@ -327,6 +335,13 @@ def test_a_holdout_is_left_to_people_and_is_the_same_on_every_run(tmp_path: Path
 def test_one_crowded_row_is_no_flood(tmp_path: Path) -> None:
     run = Bench(tmp_path, FakePlatform(rows(1)), ScriptedInference(cars=3, dropped=7)).push()
     assert (run.tally.labelled, run.tally.dropped_by_cap) == (1, {CAR.feature_hash: 7})
+
+
+def test_objects_whose_mask_is_missing_are_left_out_and_counted(tmp_path: Path) -> None:
+    (car,) = RECIPE.plan.classes
+    recipe = replace(RECIPE, plan=replace(RECIPE.plan, classes=(replace(car, shape="polygon"),)))
+    run = Bench(tmp_path, FakePlatform(rows(1)), ScriptedInference(cars=3), recipe).push()
+    assert (run.tally.empty, run.summary()["dropped_without_mask"]) == (1, {CAR.feature_hash: 3})
 
 
 def test_a_run_that_stops_says_so_in_its_record(tmp_path: Path) -> None:
