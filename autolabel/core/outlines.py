@@ -145,13 +145,15 @@ class RotatedBox:
 def rotated_box_from_mask(mask: Mask, width_px: int, height_px: int) -> RotatedBox:
     """Mask on a frame of that size -> the smallest rotated box around its pixels.
 
-    The platform keeps the box before it is turned, as fractions of the frame, so it has to lie inside the frame with
-    its sides turned either way; where neither does (objects cut off by the border), the mask's upright box is taken.
+    It is turned as little as can be. The platform keeps the box before it is turned, in fractions of the frame: that
+    box has to lie inside the frame, if need be on its other side. Where it never does (objects cut off by the border,
+    mostly), the mask's upright box is taken.
     """
     left, top, _, _ = mask.window_xyxy_px
     corners = np.vstack([*chain.from_iterable(exact_polygon(mask_to_window(mask)))])
     (x, y), (width, height), angle = cv2.minAreaRect(corners)
-    for w, h, theta in sorted([(width, height, angle), (height, width, angle - 90)], key=lambda way: abs(way[2])):
+    ways = [(width, height, angle), (height, width, angle - 90), (height, width, angle + 90)]
+    for w, h, theta in sorted(ways, key=lambda way: abs(way[2])):
         x0, y0 = left + x - w / 2, top + y - h / 2
         if x0 >= 0 and y0 >= 0 and x0 + w <= width_px and y0 + h <= height_px:
             return RotatedBox(x0, y0, w, h, theta % 360)
