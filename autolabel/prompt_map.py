@@ -68,7 +68,7 @@ def render_prompt_map(project: Project) -> str:
 def _entry(name: str) -> str:
     prompt = normalise(name)
     entry: dict[str, Any] = {name: {"prompts": [prompt] if prompt else []}}
-    return yaml.safe_dump(entry, default_flow_style=None, allow_unicode=True, width=10_000)
+    return yaml.safe_dump(entry, default_flow_style=None, allow_unicode=name.isprintable(), width=10_000)
 
 
 def _comment(left: Iterable[OntologyClass]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autolabel.core.lint import Severity, lint
@@ -36,6 +36,7 @@ def written(rendered: str) -> PromptMap:
 
 
 @given(NAMES, NAMES)
+@example(["\x85"], [])
 def test_a_written_map_loads_and_asks_for_every_class_by_its_name(usable: list[str], others: list[str]) -> None:
     classes = (*classes_named(usable, SHAPES[0]), *classes_named(others, "polyline"))
 
