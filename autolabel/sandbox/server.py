@@ -30,7 +30,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from autolabel.sandbox import auth, labels, library, scenes, workflow
+from autolabel.sandbox import auth, labels, library, projects, workflow
 from autolabel.sandbox.admin import Admin, Fault
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
 
@@ -249,7 +249,7 @@ class Sandbox:
         return self._drawn(item.uuid) if item.scene else (self._blobs / item.uuid).read_bytes()
 
     def _draw(self, item_uuid: str) -> bytes:
-        return scenes.encoded(self.store.get(Item, item_uuid))
+        return projects.encoded(self.store.get(Item, item_uuid))
 
     # ------------------------------------------------------------------------ the log, the wire
 
@@ -319,7 +319,7 @@ def serve(directory: Path, port: int = 0, scenario: str | None = None, frames: i
         domain = f"http://127.0.0.1:{listener.getsockname()[1]}"
         sandbox = Sandbox(directory, domain)
         if scenario is not None:
-            scenes.create_scenario(sandbox.store, directory, scenario, frames, USER)
+            projects.create_scenario(sandbox.store, directory, scenario, frames, USER)
         config = uvicorn.Config(
             sandbox,
             http=_protocol_of(sandbox),
