@@ -21,13 +21,14 @@ from autolabel.core.prompts import needs_mask
 from autolabel.core.rows import Destination, OntologyClass, Project
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
+from autolabel.inferring import Ports
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
 from autolabel.protocols import Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
-from autolabel.sync import Ports, Run
+from autolabel.sync import Run
 from autolabel.worker import Answers, InferenceProcess, run_clips
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -174,7 +175,7 @@ def _opened(
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
-        sink: Sink = EncordSink(connection, recipe.branch)
+        sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         load = partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
         inference = stack.enter_context(closing(InferenceProcess(load)))
         spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))

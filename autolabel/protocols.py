@@ -62,6 +62,16 @@ class BoxSegmenter(Protocol):
         ...
 
 
+class Tracker(Protocol):
+    def step(self, boxes_xyxy_px: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The next frame's detections (N, 4), (N,) of one class -> the track of each (N,), 0 or more, each once.
+
+        One fresh tracker a row and class, given every frame that was looked at, also those without detections:
+        replaying stored detections gives the same tracks, so that there is no state to save.
+        """
+        ...
+
+
 class FrameReader(Protocol):
     """What decodes clips. Both methods raise PermanentMediaError with its reason.
 
@@ -123,11 +133,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Write:
-    """A row and all that is to stand in it; `on_branch` says that our branch got it before, and keeps what it has."""
+    """A row and all that is to stand in it.
+
+    - `on_branch`: our branch got it before, and keeps what it has.
+    - `samples_per_second`: how many frames a second of a video were looked at; None for pictures.
+    """
 
     row: LabelRow
     instances: tuple[Instance, ...]
     on_branch: bool = False
+    samples_per_second: float | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,17 @@ class BoxShapedSegmenter:
         return mask_from_window(np.full((bottom - top, right - left), not self._empty), left, top, 0.9)
 
 
+class RankTracker:
+    """A Tracker by place in the list; `seen` counts the detections of every frame."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def step(self, boxes_xyxy_px: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.int32]:
+        self.seen.append(len(scores))
+        return np.arange(len(scores), dtype=np.int32)
+
+
 class BlackReader:
     """A FrameReader: black frames of a clip's size; clips named "bad" or "half" cannot be read (to their end)."""
 
