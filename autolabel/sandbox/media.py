@@ -7,10 +7,12 @@ Not known of the real server, and decided here:
 - a file whose header or first frame cannot be read is refused; one that breaks further in is not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 EXIF_ORIENTATION = 0x0112
 EXIF_SIDEWAYS = {5, 6, 7, 8}
 TICKS_PER_S = 90_000
+DEFAULT_GAP_S = 0.04
 VIDEO_TYPE = "video/mp4"
 
 
@@ -68,12 +71,16 @@ def video_properties(path: Path) -> Properties:
     width, height = first.width, first.height
     if first.rotation % 180:
         width, height = height, width
-    starts = [packet.pts * packet.time_base for packet in shown if packet.pts is not None]
-    durations = sorted(packet.duration * packet.time_base for packet in shown if packet.duration)
-    last = durations[len(durations) // 2] if durations else Fraction(1, 25)
-    duration = float(max(starts) - min(starts) + last)
+    times_s = sorted(float(packet.pts * packet.time_base) for packet in shown if packet.pts is not None)
     mime_type = VIDEO_TYPE if "mp4" in name else f"video/{name.split(',')[0]}"
-    return Properties(mime_type, width, height, len(shown), len(shown) / duration, duration)
+    return Properties(mime_type, width, height, len(shown), *rate_and_duration(times_s))
+
+
+def rate_and_duration(times_s: Sequence[float]) -> tuple[float, float]:
+    """Frames a second and seconds of a video with frames at these times; the last is shown as long as most are."""
+    gaps_s = [later - earlier for earlier, later in pairwise(times_s)]
+    duration_s = times_s[-1] - times_s[0] + (median(gaps_s) if gaps_s else DEFAULT_GAP_S)
+    return len(times_s) / duration_s, duration_s
 
 
 def encode_video(path: Path, size_px: tuple[int, int], frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> None:
