@@ -64,22 +64,23 @@ def video_properties(path: Path) -> Properties:
             stream = container.streams.video[0]
             first = next(container.decode(stream))
             container.seek(0)
-            shown = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            name = container.format.name
+            packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+            shown = [packet.dts or 0 if packet.pts is None else packet.pts for packet in packets]
+            tick_s, name = float(stream.time_base or 1), container.format.name
     except (av.FFmpegError, IndexError, StopIteration) as error:
         raise ValueError(f"this is no video that can be decoded: {error}") from error
     width, height = first.width, first.height
     if first.rotation % 180:
         width, height = height, width
-    times_s = sorted(float(packet.pts * packet.time_base) for packet in shown if packet.pts is not None)
-    mime_type = VIDEO_TYPE if "mp4" in name else f"video/{name.split(',')[0]}"
+    times_s = [ticks * tick_s for ticks in sorted(shown)]
+    mime_type = VIDEO_TYPE if "mp4" in name else f"video/{name.split(',')[-1]}"
     return Properties(mime_type, width, height, len(shown), *rate_and_duration(times_s))
 
 
 def rate_and_duration(times_s: Sequence[float]) -> tuple[float, float]:
     """Frames a second and seconds of a video with frames at these times; the last is shown as long as most are."""
     gaps_s = [later - earlier for earlier, later in pairwise(times_s)]
-    duration_s = times_s[-1] - times_s[0] + (median(gaps_s) if gaps_s else DEFAULT_GAP_S)
+    duration_s = round(times_s[-1] - times_s[0] + (median(gaps_s) if gaps_s else DEFAULT_GAP_S), 6)
     return len(times_s) / duration_s, duration_s
 
 

@@ -242,9 +242,7 @@ class Sandbox:
         else:
             item = self.store.get(Item, stored.name)
             content = await run_in_threadpool(self._files.read, item)
-            response = _ranged(
-                content, item.mime_type or "application/octet-stream", request.headers.get("range", "")
-            )
+            response = _ranged(content, str(item.mime_type), request.headers.get("range", ""))
         exchange.status = response.status_code
         return response
 
