@@ -326,7 +326,7 @@ class Admin:
             raise RefusedError(404, "", f"the admin routes are {known}")
         try:
             return handler(query, body)
-        except (KeyError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise _invalid(f"{type(error).__name__}: {error}") from error
 
     def meet_fault(self, traits: Json) -> Fault | None:

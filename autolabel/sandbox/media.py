@@ -7,10 +7,12 @@ Not known of the real server, and decided here:
 - a file whose header or first frame cannot be read is refused; one that breaks further in is not.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 EXIF_ORIENTATION = 0x0112
 EXIF_SIDEWAYS = {5, 6, 7, 8}
 TICKS_PER_S = 90_000
+DEFAULT_GAP_S = 0.04
 VIDEO_TYPE = "video/mp4"
 
 
@@ -61,19 +64,24 @@ def video_properties(path: Path) -> Properties:
             stream = container.streams.video[0]
             first = next(container.decode(stream))
             container.seek(0)
-            shown = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            name = container.format.name
+            packets = (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+            shown = [packet.dts or 0 if packet.pts is None else packet.pts for packet in packets]
+            tick_s, name = float(stream.time_base or 1), container.format.name
     except (av.FFmpegError, IndexError, StopIteration) as error:
         raise ValueError(f"this is no video that can be decoded: {error}") from error
     width, height = first.width, first.height
     if first.rotation % 180:
         width, height = height, width
-    starts = [packet.pts * packet.time_base for packet in shown if packet.pts is not None]
-    durations = sorted(packet.duration * packet.time_base for packet in shown if packet.duration)
-    last = durations[len(durations) // 2] if durations else Fraction(1, 25)
-    duration = float(max(starts) - min(starts) + last)
-    mime_type = VIDEO_TYPE if "mp4" in name else f"video/{name.split(',')[0]}"
-    return Properties(mime_type, width, height, len(shown), len(shown) / duration, duration)
+    times_s = [ticks * tick_s for ticks in sorted(shown)]
+    mime_type = VIDEO_TYPE if "mp4" in name else f"video/{name.split(',')[-1]}"
+    return Properties(mime_type, width, height, len(shown), *rate_and_duration(times_s))
+
+
+def rate_and_duration(times_s: Sequence[float]) -> tuple[float, float]:
+    """Frames a second and seconds of a video with frames at these times; the last is shown as long as most are."""
+    gaps_s = [later - earlier for earlier, later in pairwise(times_s)]
+    duration_s = round(times_s[-1] - times_s[0] + (median(gaps_s) if gaps_s else DEFAULT_GAP_S), 6)
+    return len(times_s) / duration_s, duration_s
 
 
 def encode_video(path: Path, size_px: tuple[int, int], frames: Iterable[tuple[float, NDArray[np.uint8]]]) -> None:

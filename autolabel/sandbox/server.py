@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -95,8 +94,8 @@ class Sandbox:
         self._blobs = directory / "blobs"
         self._blobs.mkdir(exist_ok=True)
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
-        self._drawn = lru_cache(maxsize=16)(self._draw)
         self.store = Store(Log(directory / "log.jsonl"), now=lambda: datetime.now(UTC))
+        self._files = projects.Files(self.store, self._blobs)
         self._admin = Admin(self.store)
         public_key = auth.public_hex(key)
         if public_key not in self.store.table(User):
@@ -242,18 +241,10 @@ class Sandbox:
             response = Response()
         else:
             item = self.store.get(Item, stored.name)
-            content = await run_in_threadpool(self._content, item)
-            response = _ranged(
-                content, item.mime_type or "application/octet-stream", request.headers.get("range", "")
-            )
+            content = await run_in_threadpool(self._files.read, item)
+            response = _ranged(content, str(item.mime_type), request.headers.get("range", ""))
         exchange.status = response.status_code
         return response
-
-    def _content(self, item: Item) -> bytes:
-        return self._drawn(item.uuid) if item.scene else (self._blobs / item.uuid).read_bytes()
-
-    def _draw(self, item_uuid: str) -> bytes:
-        return projects.encoded(self.store.get(Item, item_uuid))
 
     # ------------------------------------------------------------------------ the log, the wire
 

@@ -82,7 +82,6 @@ def list_items(call: Call) -> Json:
 
 def _encoded_item(call: Call, item: Item, with_url: bool) -> Json:
     blob = call.blobs / item.uuid
-    units = sum(unit.item_uuid == item.uuid for unit in call.store.table(DataUnit).values())
     return {
         "uuid": item.uuid,
         "parent": item.folder_uuid,
@@ -93,7 +92,7 @@ def _encoded_item(call: Call, item: Item, with_url: bool) -> Json:
         "owner": item.owner,
         "createdAt": item.created_at,
         "lastEditedAt": item.created_at,
-        "backedDataUnitsCount": units,
+        "backedDataUnitsCount": 1,
         "storageLocation": "encord",
         "integrationHash": None,
         "url": object_key(item),
