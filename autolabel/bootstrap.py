@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,14 +21,15 @@ from autolabel.core.prompts import needs_mask
 from autolabel.core.rows import Destination, OntologyClass, Project
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
+from autolabel.inferring import Ports
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Clip, Sink, Source
+from autolabel.protocols import Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
-from autolabel.sync import Ports, Run
-from autolabel.worker import Answer, InferenceProcess, run_clips
+from autolabel.sync import Run
+from autolabel.worker import Answers, InferenceProcess, run_clips
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -174,7 +175,7 @@ def _opened(
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
-        sink: Sink = EncordSink(connection, recipe.branch)
+        sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         load = partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
         inference = stack.enter_context(closing(InferenceProcess(load)))
         spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))
@@ -233,13 +234,11 @@ def _ssh_key(settings: Settings) -> str:
     )
 
 
-def load_inference(
-    recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int
-) -> Callable[[Sequence[Clip]], list[Answer]]:
-    """Runs in the inference process: load the models, return what answers clips there."""
+def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
+    """Runs in the inference process: load the models, return what answers there."""
     from autolabel.models import load_detector, load_segmenter
     from autolabel.pipeline import infer
-    from autolabel.remote.frames import read_frames
+    from autolabel.remote.frames import MediaReader
 
     config = recipe.config
     detector = load_detector(config.detector.family, config.detector.weights, device)
@@ -256,9 +255,8 @@ def load_inference(
         nms_iou=config.nms_iou,
         cross_class_iou=config.cross_class_iou,
     )
-    return partial(
-        run_clips,
-        read_frames=partial(read_frames, max_pixels=max_image_pixels),
-        infer_frames=answer,
-        batch_frames=batch_frames,
+    reader = MediaReader(max_image_pixels)
+    return Answers(
+        infer=partial(run_clips, reader=reader, infer_frames=answer, batch_frames=batch_frames),
+        frame_times_s=reader.frame_times_s,
     )

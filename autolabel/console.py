@@ -20,7 +20,7 @@ from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
 from autolabel.report import row_lines
-from autolabel.sync import Tally
+from autolabel.tally import Tally
 
 LINE_EVERY_S = 10.0
 
@@ -32,7 +32,7 @@ def describe_plan(
     plan: Plan, recipe: Recipe, left_to_people: Sequence[OntologyClass], seconds_per_frame: float | None
 ) -> dict[str, Any]:
     """The plan as JSON: rows that add up, cost, destination and why, prompts, what is left to people, writes."""
-    project, frames = plan.project, sum(row.frames for row in plan.to_infer)
+    project, frames = plan.project, sum(recipe.frame_count(row) for row in plan.to_infer)
     return {
         "project": {"hash": project.project_hash, "title": project.title},
         "recipe": recipe.id,
@@ -134,7 +134,11 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     out.print(f"\nrun {summary['run']}")
     _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
     out.print(f"objects written: {_by_class(summary['objects'], names)}")
-    for what, key in (("over their class's cap", "dropped_by_cap"), ("without a mask", "dropped_without_mask")):
+    for what, key in (
+        ("over their class's cap", "dropped_by_cap"),
+        ("without a mask", "dropped_without_mask"),
+        ("seen on too few frames of a video", "dropped_short_tracks"),
+    ):
         if summary[key]:
             out.print(f"objects left out, {what}: {_by_class(summary[key], names)}")
     for message in messages[:5]:

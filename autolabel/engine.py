@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
-from autolabel.errors import Interrupted, PermanentInferenceError, PermanentModelError, TransientWorkerDiedError
+from autolabel.errors import (
+    Interrupted,
+    PermanentInferenceError,
+    PermanentMediaError,
+    PermanentModelError,
+    TransientWorkerDiedError,
+)
 from autolabel.protocols import Clip, ClipFailure, Inference
 
 STRIKES = 3
@@ -39,14 +46,16 @@ def _first(waiting: deque[tuple[T, Future[R]]]) -> tuple[T, R]:
     return item, future.result()
 
 
-def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size`, the last one shorter."""
+def in_batches(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda item: 1) -> Iterator[list[T]]:
+    """Lists that weigh `size`, or more where the last item of one takes it past; the last list may weigh less."""
     batch: list[T] = []
+    weight = 0
     for item in items:
         batch.append(item)
-        if len(batch) == size:
+        weight += weigh(item)
+        if weight >= size:
             yield batch
-            batch = []
+            batch, weight = [], 0
     if batch:
         yield batch
 
@@ -62,22 +71,29 @@ def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[Fra
     try:
         return inference.infer(clips)
     except (TransientWorkerDiedError, PermanentInferenceError):
-        answers = [_infer_alone(inference, clip) for clip in clips]
+        answers = [ask_alone(partial(_only, inference, clip)) for clip in clips]
     failures = [answer for answer in answers if isinstance(answer, ClipFailure)]
     if len(failures) == len(clips) > 1 and all(failure.reason == Reason.INVALID_OUTPUT for failure in failures):
         raise PermanentModelError(f"the models can answer none of {len(clips)} pictures: {failures[0].message}")
     return answers
 
 
-def _infer_alone(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
+def _only(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
+    return inference.infer([clip])[0]
+
+
+def ask_alone(ask: Callable[[], T]) -> T | ClipFailure:
+    """The answer to a question that concerns one clip; see `infer_isolated` for how it may fail."""
     message = ""
     for _ in range(STRIKES):
         try:
-            return inference.infer([clip])[0]
+            return ask()
         except TransientWorkerDiedError as error:
             message = str(error)
         except PermanentInferenceError as error:
             return ClipFailure(Reason.INVALID_OUTPUT, str(error))
+        except PermanentMediaError as error:
+            return ClipFailure(Reason(error.reason), str(error))
     return ClipFailure(Reason.CRASH, f"{message}, {STRIKES} times while it was the only one at work")
 
 

@@ -73,6 +73,10 @@ class Record:
     attempts: int
     run_id: str
 
+    @property
+    def is_set_aside(self) -> bool:
+        return self.state == State.SET_ASIDE
+
 
 @dataclass(frozen=True)
 class Move:
@@ -84,6 +88,15 @@ class Move:
     message: str | None = None
     intent_digest: str | None = None
     receipt: Receipt | None = None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What inference said of some frames of a row (at least one, in order); `ends_row` with the last of them."""
+
+    data_hash: str
+    frames: Sequence[FrameLabels]
+    ends_row: bool
 
 
 class Ledger:
@@ -106,10 +119,14 @@ class Ledger:
     def _open(self) -> None:
         with self._read() as db:
             version = schema.checked_version(db, self._path)
-        if version == 0:
-            with self._write() as db:
+        if version == schema.VERSION:
+            return
+        with self._write() as db:
+            if version == 0:
                 META.create_all(db)
-                db.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+            for step in range(version or schema.VERSION, schema.VERSION):
+                db.exec_driver_sql(schema.MIGRATIONS[step])
+            db.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
 
     def close(self) -> None:
         self._engine.dispose()
@@ -228,29 +245,32 @@ class Ledger:
             where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes))
             db.execute(ROW.update().where(where).values(attempts=ROW.c.attempts + by))
 
-    def put_detections(self, job: Job, run_id: str, found: Mapping[str, Sequence[FrameLabels]]) -> None:
-        """Keep what inference said of whole rows, and with it move them to `inferred`."""
+    def put_detections(self, job: Job, run_id: str, chunks: Sequence[Chunk]) -> None:
+        """Keep what inference said of some frames of each row; a row whose last chunk is kept is `inferred`."""
         with self._write() as db:
-            for data_hash, frames in found.items():
-                values = {"recipe_id": job.recipe_id, "data_hash": data_hash, "chunk": 0, "body": pack(list(frames))}
-                db.execute(
-                    insert(DETECTIONS).values(values).on_conflict_do_update(None, set_={"body": values["body"]})
-                )
-                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == data_hash).values(attempts=0))
-            self._apply(db, job, run_id, [Move(data_hash, State.INFERRED) for data_hash in found])
+            for chunk in chunks:
+                key = {"recipe_id": job.recipe_id, "data_hash": chunk.data_hash, "chunk": chunk.frames[0].frame_index}
+                values = {"body": pack(list(chunk.frames)), "ends_row": chunk.ends_row}
+                db.execute(insert(DETECTIONS).values(**key, **values).on_conflict_do_update(None, set_=values))
+                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == chunk.data_hash).values(attempts=0))
+            ended = [Move(chunk.data_hash, State.INFERRED) for chunk in chunks if chunk.ends_row]
+            self._apply(db, job, run_id, ended)
 
     def stored(self, recipe_id: str) -> frozenset[str]:
-        """Data hashes of rows whose detections are kept: they cost no inference any more."""
+        """Data hashes of rows of which all detections are kept: they cost no inference any more."""
         with self._read() as db:
-            where = DETECTIONS.c.recipe_id == recipe_id
+            where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)
             return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(where)))
 
-    def detections(self, recipe_id: str, data_hash: str) -> list[FrameLabels]:
-        """What inference said of a row, in frame order; nothing when it has not been asked."""
+    def detections(self, recipe_id: str, data_hash: str) -> Iterator[FrameLabels]:
+        """What inference said of a row so far, in frame order; one chunk in memory at a time."""
         where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.data_hash == data_hash)
         with self._read() as db:
-            chunks = db.scalars(sa.select(DETECTIONS.c.body).where(where).order_by(DETECTIONS.c.chunk)).all()
-        return [frame for chunk in chunks for frame in unpack(chunk)]
+            chunks = db.scalars(sa.select(DETECTIONS.c.chunk).where(where).order_by(DETECTIONS.c.chunk)).all()
+        for chunk in chunks:
+            with self._read() as db:
+                body = db.scalars(sa.select(DETECTIONS.c.body).where(where, DETECTIONS.c.chunk == chunk)).one()
+            yield from unpack(body)
 
     def our_hashes(self, project_hash: str) -> dict[str, frozenset[str]]:
         """Data hash -> object hashes that receipts of any recipe name there."""

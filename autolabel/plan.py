@@ -23,6 +23,7 @@ from autolabel.protocols import Inference, Source
 from autolabel.recipe import Recipe
 
 PROBE_ROWS = 3
+PROBE_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -242,16 +243,23 @@ def _choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str,
 
 
 def seconds_per_frame(plan: Plan, source: Source, inference: Inference, spool: Path) -> float | None:
-    """Time a few rows through download and inference, after a warm-up. None when that row cannot be run."""
-    rows = plan.to_infer[:PROBE_ROWS]
+    """Time some frames of a few short rows through download and inference, after a warm-up. None when they fail."""
+    rows = sorted(plan.to_infer, key=lambda row: row.frames)[:PROBE_ROWS]
     if not rows:
         return 0.0
     try:
-        inference.infer(source.download(rows[0], spool))
-        started, frames = time.perf_counter(), 0
-        for row in rows[1:] or rows:
-            inference.infer(source.download(row, spool))
-            frames += row.frames
+        _probe(rows[0], source, inference, spool)
+        started = time.perf_counter()
+        frames = sum(_probe(row, source, inference, spool) for row in rows[1:] or rows)
     except (PermanentMediaError, PermanentInferenceError, TransientError):
         return None
     return (time.perf_counter() - started) / frames
+
+
+def _probe(row: LabelRow, source: Source, inference: Inference, spool: Path) -> int:
+    """Infer a row's first frames, and say how many."""
+    clips = [replace(clip, frame_indices=clip.frame_indices[:PROBE_FRAMES]) for clip in source.download(row, spool)]
+    inference.infer(clips[:PROBE_FRAMES])
+    for clip in clips:
+        clip.path.unlink()
+    return sum(len(clip.frame_indices) for clip in clips[:PROBE_FRAMES])

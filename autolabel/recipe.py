@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, TypeAdapter
 
@@ -13,9 +13,12 @@ from autolabel.core.identity import digest, object_hash
 from autolabel.core.lint import refusals
 from autolabel.core.prompts import SHAPES, ClassPlan, PromptPlan, Shape, normalise
 from autolabel.core.rows import LabelRow, OntologyClass
+from autolabel.core.sampling import sample_count
 from autolabel.documents import Document, Strict, find, is_path, read_document
 from autolabel.errors import PermanentUsageError
 from autolabel.prompt_map import ClassPrompts, PromptMap, Score, map_entries
+
+MAX_KNOWN_SLOTS = 5000
 
 
 class ModelChoice(Strict):
@@ -26,7 +29,11 @@ class ModelChoice(Strict):
 
 
 class RecipeConfig(Strict):
-    """A file of `configs/`. Thresholds and caps here hold for every class that the prompt map says nothing about."""
+    """A file of `configs/`. Thresholds and caps here hold for every class that the prompt map says nothing about.
+
+    - `video_fps`: how many frames of a second of video are looked at; `native` for every one.
+    - `min_track`: an object of a video that is seen on fewer of them is not labelled.
+    """
 
     description: str = ""
     detector: ModelChoice
@@ -36,6 +43,8 @@ class RecipeConfig(Strict):
     max_instances: Annotated[int, Field(ge=1)] = 50
     nms_iou: Score = 0.7
     cross_class_iou: Score = 0.9
+    video_fps: Annotated[float, Field(gt=0)] | Literal["native"] = 1.0
+    min_track: Annotated[int, Field(ge=1)] = 2
 
 
 def load_config(name: str) -> RecipeConfig:
@@ -110,6 +119,7 @@ class Recipe:
             "detector": [self.config.detector.family, self.detector_digest],
             "segmenter": [self.config.segmenter.family, self.segmenter_digest] if self.config.segmenter else None,
             "suppression": [self.config.nms_iou, self.config.cross_class_iou],
+            "video": [self.config.video_fps, self.config.min_track],
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -130,16 +140,33 @@ class Recipe:
         """Our own label branch; never starts with the platform's reserved `encord-`."""
         return f"autolabel-{self.id[:8]}"
 
+    @property
+    def frames_per_second(self) -> float | None:
+        """At which videos are looked at; None for every frame."""
+        return None if self.config.video_fps == "native" else self.config.video_fps
+
+    def samples_per_second(self, row: LabelRow) -> float:
+        """At which frames of a video come to be looked at; where nobody knows its rate, 25 is as good as any."""
+        native = row.frames_per_second or 25.0
+        return min(native, self.frames_per_second or native)
+
+    def frame_count(self, row: LabelRow) -> int:
+        """How many frames of a row are looked at, as far as its metadata tells."""
+        return sample_count(row.frames, row.frames_per_second, self.frames_per_second) if row.is_video else row.frames
+
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         return {cls.feature_hash: cls.shape for cls in self.plan.classes}
 
     def object_hashes(self, row: LabelRow) -> frozenset[str]:
-        """Every hash this recipe can give to an object of the row (collisions apart): known without any ledger."""
+        """The hashes this recipe can give to objects of the row (collisions apart): known without any ledger.
+
+        Of a long video only the first ones: as labels that nobody can tell they are safe too, only counted otherwise.
+        """
         return frozenset(
             object_hash(self.id, row.data_hash, cls.feature_hash, slot)
             for cls in self.plan.classes
-            for slot in range(cls.max_instances * row.frames)
+            for slot in range(min(cls.max_instances * self.frame_count(row), MAX_KNOWN_SLOTS))
         )
 
 

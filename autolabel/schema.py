@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from autolabel.errors import PermanentLedgerError
 
-VERSION = 1
+VERSION = 2
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -44,8 +44,9 @@ DETECTIONS = sa.Table(
     META,
     sa.Column("recipe_id", sa.Text, primary_key=True),
     sa.Column("data_hash", sa.Text, primary_key=True),
-    sa.Column("chunk", sa.Integer, primary_key=True),
+    sa.Column("chunk", sa.Integer, primary_key=True),  # its first frame index
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("ends_row", sa.Boolean, nullable=False),
 )
 RECEIPT = sa.Table(
     "receipt",
@@ -71,6 +72,10 @@ EVENT = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),
 )
+
+
+MIGRATIONS = {1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1"}
+"""From each schema version to the next."""
 
 
 def on_connect(raw: sqlite3.Connection, _record: object) -> None:

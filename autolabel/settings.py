@@ -59,7 +59,10 @@ class Settings(BaseSettings):
     download_threads: int = Field(4, ge=1, description="Downloads that run ahead of the models.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are set aside undecoded.")
     max_media_bytes: int = Field(
-        200_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
+        1_000_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
+    )
+    max_row_bytes: int = Field(
+        30_000_000, ge=1, description="Rows whose labels would come to more bytes are set aside, not written."
     )
     holdout: float = Field(
         0.0, ge=0, le=1, description="Share of data units left to people as it is, to measure time saved against."

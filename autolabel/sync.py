@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from autolabel.core.assemble import Instance, assemble, lacks_mask
-from autolabel.core.detections import FrameLabels
+from autolabel.core.assemble import Assembly, Follow, Instance, assemble
 from autolabel.core.identity import digest
 from autolabel.core.rows import Destination, LabelRow, Reason
-from autolabel.engine import STRIKES, Background, in_batches, infer_isolated, prefetch
-from autolabel.errors import PermanentFloodError, PermanentMediaError, TransientError
-from autolabel.ledger import Ledger, Move, State
+from autolabel.engine import Background, in_batches
+from autolabel.errors import PermanentFloodError
+from autolabel.inferring import Inferred, Inferring, Ports
+from autolabel.ledger import Move, State
 from autolabel.plan import Options, Plan, pathway_of
-from autolabel.protocols import Clip, ClipFailure, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
+from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
 from autolabel.recipe import Recipe
+from autolabel.tally import Tally
+from autolabel.tracking import BoxTracker, by_class
 
 GUARD_ROWS = 20
 GUARD_SHARE = 0.30
-SUSPECT_ATTEMPTS = 2
-SAMPLE_ROWS = 60
 HAND_OVER_ROWS = 50
-
-Labelled = tuple[LabelRow, list[FrameLabels] | ClipFailure]
-
-
-@dataclass
-class Tally:
-    """What became of the rows of a run so far."""
-
-    labelled: int = 0
-    empty: int = 0
-    inferred_frames: int = 0
-    objects: Counter[str] = field(default_factory=Counter)
-    dropped_by_cap: Counter[str] = field(default_factory=Counter)
-    dropped_without_mask: Counter[str] = field(default_factory=Counter)
-    left_alone: Counter[str] = field(default_factory=Counter)
-    set_aside: Counter[str] = field(default_factory=Counter)
-    messages: list[str] = field(default_factory=list)
-    stopped_by: str | None = None
-
-    @property
-    def finished(self) -> int:
-        return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total()
+WRITE_FRAMES_A_ROW = 25
+"""A row of so many frames more takes the place of another row in a request: requests stay of one size."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +38,6 @@ class Sample:
     row: LabelRow
     path: Path
     instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True)
-class Ports:
-    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
-
-    source: Source
-    sink: Sink
-    ledger: Ledger
-    inference: Inference
-    spool: Path
 
 
 class Run:
@@ -84,7 +53,7 @@ class Run:
         self.samples: list[Sample] = []
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
-        self._paths: dict[str, Path] = {}
+        self._inferring = Inferring(plan, recipe, ports, run_id, self.tally)
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
@@ -105,14 +74,18 @@ class Run:
         return self.tally
 
     def _work(self, options: Options, on_step: Callable[[Tally], None]) -> None:
-        deliver: Callable[[list[Labelled]], None] = partial(self._deliver, on_step)
-        with closing(self._infer(options, on_step)) as stream:
+        deliver: Callable[[list[Inferred]], None] = partial(self._deliver, on_step)
+        with closing(self._inferring.rows(options, on_step)) as stream:
             first = list(islice(stream, GUARD_ROWS))
             if self._saves:
                 self._stop_floods(first)
             with Background(deliver, depth=2) as delivery:
-                for batch in in_batches(chain(first, stream), options.write_rows):
+                for batch in in_batches(chain(first, stream), options.write_rows, self._weight):
                     delivery.put(batch)
+
+    def _weight(self, inferred: Inferred) -> int:
+        row, failure = inferred
+        return 1 if failure else 1 + self._recipe.frame_count(row) // WRITE_FRAMES_A_ROW
 
     def summary(self) -> dict[str, Any]:
         """The run in numbers; the rows add up to the plan's total."""
@@ -134,6 +107,7 @@ class Run:
             "objects": dict(tally.objects),
             "dropped_by_cap": dict(tally.dropped_by_cap),
             "dropped_without_mask": dict(tally.dropped_without_mask),
+            "dropped_short_tracks": dict(tally.dropped_short_tracks),
             "inferred_frames": tally.inferred_frames,
             "stopped_by": tally.stopped_by,
         }
@@ -150,81 +124,11 @@ class Run:
         self._move(Move(row.data_hash, State.LEASED) for row in claimed)
         self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
 
-    def _infer(self, options: Options, on_step: Callable[[Tally], None]) -> Generator[Labelled]:
-        """Every row of the plan with its detections: kept ones first, then fresh ones, suspects last and alone.
-
-        A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
-        """
-        for row in self.plan.todo:
-            if row.data_hash in self.plan.stored:
-                yield row, self._ledger.detections(self._job.recipe_id, row.data_hash)
-        fresh = [(row, self._attempts(row)) for row in self.plan.to_infer]
-        ordinary = [row for row, attempts in fresh if attempts < SUSPECT_ATTEMPTS]
-        suspects = [row for row, attempts in fresh if SUSPECT_ATTEMPTS <= attempts < SUSPECT_ATTEMPTS + STRIKES]
-        for row, attempts in fresh:
-            if attempts >= SUSPECT_ATTEMPTS + STRIKES:
-                yield row, ClipFailure(Reason.CRASH, f"{attempts} runs ended while they worked on it")
-        for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
-            fetched = prefetch(rows, self._fetch, options.download_threads, 2 * size + options.download_threads)
-            for batch in in_batches(fetched, size):
-                yield from self._infer_batch(batch)
-                on_step(self.tally)
-
-    def _attempts(self, row: LabelRow) -> int:
-        """Whole runs that died while they worked on the row; those before a `--retry-failed` are forgotten."""
-        record = self.plan.records.get(row.data_hash)
-        return record.attempts if record and record.state != State.SET_ASIDE else 0
-
-    def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
-        """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
-        try:
-            return self._ports.source.download(row, self._ports.spool)
-        except PermanentMediaError as error:
-            return ClipFailure(Reason(error.reason), str(error))
-        except TransientError as error:
-            self.tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
-            return None
-
-    def _infer_batch(self, batch: Sequence[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[Labelled]:
-        yield from ((row, clips) for row, clips in batch if isinstance(clips, ClipFailure))
-        ready = {row: clips for row, clips in batch if isinstance(clips, list)}
-        if not ready:
-            return
-        answers = iter(
-            self._ask([row.data_hash for row in ready], [clip for clips in ready.values() for clip in clips])
-        )
-        labelled = {row: _joined([next(answers) for _ in clips]) for row, clips in ready.items()}
-        self._ledger.put_detections(
-            self._job,
-            self.id,
-            {row.data_hash: frames for row, frames in labelled.items() if not isinstance(frames, ClipFailure)},
-        )
-        for row, frames in labelled.items():
-            if not isinstance(frames, ClipFailure):
-                self.tally.inferred_frames += len(frames)
-            self._keep_or_drop(row, ready[row])
-            yield row, frames
-
-    def _ask(self, data_hashes: Sequence[str], clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
-        self._ledger.start_attempt(self._job, data_hashes)
-        try:
-            return infer_isolated(self._ports.inference, clips)
-        except BaseException:
-            self._ledger.give_back_attempt(self._job, data_hashes)
-            raise
-
-    def _keep_or_drop(self, row: LabelRow, clips: Sequence[Clip]) -> None:
-        """Pictures of the first rows stay until the report is drawn; the others go at once."""
-        for clip in clips:
-            if len(self._paths) < SAMPLE_ROWS:
-                self._paths[row.data_hash] = clip.path
-            else:
-                clip.path.unlink(missing_ok=True)
-
-    def _stop_floods(self, first: Sequence[Labelled]) -> None:
+    def _stop_floods(self, first: Sequence[Inferred]) -> None:
         hits: Counter[str] = Counter()
-        for _, frames in first:
-            if isinstance(frames, list):
+        for row, failure in first:
+            if failure is None:
+                frames = self._ledger.detections(self._job.recipe_id, row.data_hash)
                 hits.update({name for frame in frames for name in frame.dropped_by_cap})
         for feature_hash, count in hits.most_common(1):
             if count > GUARD_SHARE * GUARD_ROWS:
@@ -235,30 +139,42 @@ class Run:
                     "give it better prompts, or raise max_instances if there really are so many"
                 )
 
-    def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Labelled]) -> None:
+    def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
         outcomes: dict[str, Outcome | None] = {}
         writes: list[Write] = []
-        for row, frames in batch:
-            if isinstance(frames, ClipFailure):
-                outcomes[row.data_hash] = Refused(frames.reason, frames.message)
+        for row, failure in batch:
+            if failure:
+                outcomes[row.data_hash] = Refused(failure.reason, failure.message)
                 continue
-            self._count_dropped(frames)
-            instances = assemble(frames, self._recipe.shapes, self._job.recipe_id, row.data_hash)
-            self._sample(row, instances)
-            if instances:
-                writes.append(Write(row, tuple(instances), row.data_hash in self.plan.on_branch))
+            found = self._assemble(row)
+            self._sample(row, found.instances)
+            if found.instances:
+                rate = self._recipe.samples_per_second(row) if row.is_video else None
+                writes.append(Write(row, found.instances, row.data_hash in self.plan.on_branch, rate))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
         on_step(self.tally)
 
-    def _count_dropped(self, frames: Sequence[FrameLabels]) -> None:
-        for frame in frames:
-            self.tally.dropped_by_cap.update(frame.dropped_by_cap)
-            bare = (found.feature_hash for found in frame.detections if lacks_mask(found, self._recipe.shapes))
-            self.tally.dropped_without_mask.update(bare)
+    def _assemble(self, row: LabelRow) -> Assembly:
+        """A row's instances out of its stored detections; what they leave out is counted."""
+        found = assemble(
+            self._ledger.detections(self._job.recipe_id, row.data_hash),
+            self._recipe.shapes,
+            self._job.recipe_id,
+            row.data_hash,
+            self._follow(row) if row.is_video else None,
+            self._recipe.config.min_track if row.is_video else 1,
+        )
+        self.tally.dropped_by_cap.update(found.dropped_by_cap)
+        self.tally.dropped_without_mask.update(found.dropped_without_mask)
+        self.tally.dropped_short_tracks.update(found.dropped_short_tracks)
+        return found
+
+    def _follow(self, row: LabelRow) -> Follow:
+        return by_class(partial(BoxTracker, self._recipe.samples_per_second(row)))
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""
@@ -315,8 +231,8 @@ class Run:
             self._proceed(batch)
 
     def _sample(self, row: LabelRow, instances: Sequence[Instance]) -> None:
-        if row.data_hash in self._paths:
-            self.samples.append(Sample(row, self._paths[row.data_hash], tuple(instances)))
+        if row.data_hash in self._inferring.pictures:
+            self.samples.append(Sample(row, self._inferring.pictures[row.data_hash], tuple(instances)))
 
     def _move(self, moves: Iterable[Move]) -> None:
         self._ledger.move(self._job, self.id, list(moves))
@@ -330,12 +246,6 @@ def _state(plan: Plan, row: LabelRow) -> State | None:
 def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:
     record = plan.records.get(row.data_hash)
     return record.reason if record and record.state == State.LEFT_ALONE else None
-
-
-def _joined(answers: Sequence[list[FrameLabels] | ClipFailure]) -> list[FrameLabels] | ClipFailure:
-    """The answers for a row's clips; one that failed fails the row, since half a row is a wrong row."""
-    failure = next((answer for answer in answers if isinstance(answer, ClipFailure)), None)
-    return failure or [frame for answer in answers if isinstance(answer, list) for frame in answer]
 
 
 def _pathway(outcome: Outcome | None) -> str:

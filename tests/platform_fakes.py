@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.prompts import ClassPlan, PromptPlan
@@ -18,7 +22,7 @@ from autolabel.core.rows import (
     Stage,
     Workflow,
 )
-from autolabel.errors import PermanentInferenceError, TransientWorkerDiedError
+from autolabel.errors import Interrupted, PermanentInferenceError, TransientWorkerDiedError
 from autolabel.protocols import Clip, ClipFailure, Left, Outcome, Receipt, Refused, Write
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 
@@ -92,9 +96,16 @@ class FakePlatform:
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         if row.data_hash in self.unreadable:
             raise self.unreadable[row.data_hash]
-        path = folder / row.data_hash
-        path.write_bytes(b"picture")
-        return [Clip(row.data_hash, path, range(row.frames), row.width_px, row.height_px)]
+        frames = [range(index, index + 1) for index in range(row.frames)]
+        clips = [
+            Clip(row.data_hash, folder / f"{row.data_hash}-{one[0]}", one, row.width_px, row.height_px)
+            for one in frames
+        ]
+        if row.is_video:
+            clips = [replace(clips[0], frame_indices=range(row.frames), video_frames=row.frames)]
+        for clip in clips:
+            clip.path.write_bytes(b"picture")
+        return clips
 
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         if self.fail_next_write:
@@ -135,13 +146,21 @@ class FakePlatform:
 
 
 class ScriptedInference:
-    """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`; `asked` lists the clips of every call."""
+    """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`, and a signal comes at frame `dies_at`.
+
+    A clip with frame `fails_at` fails; after frame `sees_until` nothing is found.
+    `asked` lists the clips of every call, `indices` the frames that were answered.
+    """
 
     def __init__(
         self, cars: int = 1, poison: frozenset[str] = frozenset(), odd: frozenset[str] = frozenset(), dropped: int = 0
     ) -> None:
         self._cars, self._poison, self._odd, self._dropped = cars, poison, odd, dropped
         self.asked: list[list[str]] = []
+        self.indices: list[int] = []
+        self.dies_at: int | None = None
+        self.fails_at: int | None = None
+        self.sees_until = sys.maxsize
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         self.asked.append([clip.data_hash for clip in clips])
@@ -149,11 +168,27 @@ class ScriptedInference:
             raise TransientWorkerDiedError("signal 9")
         if any(clip.data_hash in self._odd for clip in clips):
             raise PermanentInferenceError("mat1 and mat2 shapes cannot be multiplied")
-        return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
+        indices = [index for clip in clips for index in clip.frame_indices]
+        if self.dies_at in indices:
+            raise Interrupted
+        return [self._answer(clip) for clip in clips]
+
+    def _answer(self, clip: Clip) -> list[FrameLabels] | ClipFailure:
+        if self.fails_at in clip.frame_indices:
+            return ClipFailure(Reason.FRAME_COUNT, "frames are missing")
+        self.indices += clip.frame_indices
+        return [self._frame(clip, index) for index in clip.frame_indices]
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        """25 frames a second."""
+        if clip.data_hash in self._poison:
+            raise TransientWorkerDiedError("signal 9")
+        return np.arange(clip.video_frames or 0) / 25
 
     def _frame(self, clip: Clip, index: int) -> FrameLabels:
         cars = tuple(
-            Detection(CAR.feature_hash, "car", 0.9 - 0.1 * i, (5.0 + i, 5.0, 50.0, 40.0)) for i in range(self._cars)
+            Detection(CAR.feature_hash, "car", 0.9 - 0.1 * i, (5.0 + i, 5.0, 50.0, 40.0))
+            for i in range(self._cars if index <= self.sees_until else 0)
         )
         dropped = {CAR.feature_hash: self._dropped} if self._dropped else {}
         return FrameLabels(index, clip.width_px, clip.height_px, cars, dropped, "digest")

@@ -1,10 +1,11 @@
-"""Stored detections of one row, in frame order -> slots -> instances. A fold: same input, same hashes."""
+"""Stored detections of one row, in frame order -> tracks -> slots -> instances. A fold: same input, same hashes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.identity import object_hash
@@ -32,28 +33,65 @@ class Instance:
     placements: tuple[Placement, ...]
 
 
-def assemble(
-    frames: Iterable[FrameLabels], shapes: Mapping[str, Shape], recipe_id: str, data_hash: str
-) -> list[Instance]:
-    """Frames of one row -> its instances; on still frames every detection is one of its own.
+@dataclass(frozen=True)
+class Assembly:
+    """A row's instances and what was left out of them, counted by class feature hash.
 
-    `shapes`: class feature hash -> what the ontology asks for. A detection that `lacks_mask` is not labelled: there
-    is nothing to show. Slots count per class in frame order, best first within a frame.
+    - `dropped_by_cap`, `dropped_without_mask`: detections.
+    - `dropped_short_tracks`: objects of a video that were seen on too few frames.
     """
+
+    instances: tuple[Instance, ...]
+    dropped_by_cap: Counter[str]
+    dropped_without_mask: Counter[str]
+    dropped_short_tracks: Counter[str]
+
+
+Follow = Callable[[FrameLabels], Sequence[int]]
+"""A video's next frame -> for each of its detections the track that it belongs to, within its class."""
+
+
+def assemble(
+    frames: Iterable[FrameLabels],
+    shapes: Mapping[str, Shape],
+    recipe_id: str,
+    data_hash: str,
+    follow: Follow | None = None,
+    min_track: int = 1,
+) -> Assembly:
+    """Frames of one row, in order -> its instances; without `follow` every detection is one of its own.
+
+    - `shapes`: class feature hash -> what the ontology asks for. A detection that `lacks_mask` is not labelled: there
+      is nothing to show.
+    - `min_track`: frames on which a track must be labelled; all of them where there are fewer.
+
+    Slots count per class in the order of first appearance, best first within a frame.
+    """
+    tracks: dict[tuple[str, int], list[Placement]] = {}
+    by_cap, without_mask, short = Counter[str](), Counter[str](), Counter[str]()
+    seen = 0
+    for frame in frames:
+        seen += 1
+        by_cap.update(frame.dropped_by_cap)
+        ids = follow(frame) if follow else range(len(tracks), len(tracks) + len(frame.detections))
+        for found, track in zip(frame.detections, ids, strict=True):
+            places = tracks.setdefault((found.feature_hash, track), [])
+            if lacks_mask(found, shapes):
+                without_mask[found.feature_hash] += 1
+            else:
+                places.append(Placement(frame.frame_index, frame.width_px, frame.height_px, found))
     instances: list[Instance] = []
     next_slot: Counter[str] = Counter()
     taken: set[str] = set()
-    for frame in sorted(frames, key=lambda item: item.frame_index):
-        for found in frame.detections:
-            slot = next_slot[found.feature_hash]
-            next_slot[found.feature_hash] += 1
-            if lacks_mask(found, shapes):
-                continue
-            name = _free_hash(recipe_id, data_hash, found.feature_hash, slot, taken)
-            taken.add(name)
-            place = Placement(frame.frame_index, frame.width_px, frame.height_px, found)
-            instances.append(Instance(name, found.feature_hash, shapes[found.feature_hash], slot, (place,)))
-    return instances
+    for (feature_hash, _), places in tracks.items():
+        slot = next_slot[feature_hash]
+        next_slot[feature_hash] += 1
+        if len(places) >= min(min_track, seen) and places:
+            name = _free_hash(partial(object_hash, recipe_id, data_hash, feature_hash, slot), taken)
+            instances.append(Instance(name, feature_hash, shapes[feature_hash], slot, tuple(places)))
+        elif places:
+            short[feature_hash] += 1
+    return Assembly(tuple(instances), by_cap, without_mask, short)
 
 
 def lacks_mask(found: Detection, shapes: Mapping[str, Shape]) -> bool:
@@ -61,8 +99,9 @@ def lacks_mask(found: Detection, shapes: Mapping[str, Shape]) -> bool:
     return found.mask is None and needs_mask(shapes[found.feature_hash])
 
 
-def _free_hash(recipe_id: str, data_hash: str, feature_hash: str, slot: int, taken: set[str]) -> str:
+def _free_hash(name: Callable[[int], str], taken: set[str]) -> str:
     salt = 0
-    while (name := object_hash(recipe_id, data_hash, feature_hash, slot, salt)) in taken:
+    while (found := name(salt)) in taken:
         salt += 1
-    return name
+    taken.add(found)
+    return found

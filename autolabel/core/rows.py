@@ -31,6 +31,7 @@ class Reason(StrEnum):
     GONE = "gone"
     DECODE = "decode"
     WRONG_SIZE = "wrong_size"
+    FRAME_COUNT = "frame_count"
     TOO_LARGE = "too_large"
     DOWNLOAD = "download"
     CRASH = "crash"
@@ -52,6 +53,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.GONE: "no longer in the project",
     Reason.DECODE: "the file is no picture that can be decoded",
     Reason.WRONG_SIZE: "the picture's size is not what the platform says",
+    Reason.FRAME_COUNT: "the video has other frames than the platform counts",
     Reason.TOO_LARGE: "over the limit on pixels or bytes",
     Reason.DOWNLOAD: "the file could not be downloaded",
     Reason.CRASH: "the inference process died on it three times",
@@ -124,11 +126,16 @@ class Project:
     required_questions: tuple[str, ...] = ()
 
 
+LABELLED_TYPES = frozenset({"image", "img_group", "video"})
+
+
 @dataclass(frozen=True)
 class LabelRow:
     """A label row's metadata as the listing gives it; reading it creates nothing.
 
-    `label_hash` is None until somebody, or something, opened the row on `main`.
+    - `width_px`, `height_px`: 0 for an image group, whose frames may differ.
+    - `label_hash`: None until somebody, or something, opened the row on `main`.
+    - `frames_per_second`: of a video, as the platform counts it; None for pictures.
     """
 
     data_hash: str
@@ -143,6 +150,11 @@ class LabelRow:
     stage_uuid: str
     assigned_to: str | None
     item_uuid: str
+    frames_per_second: float | None = None
+
+    @property
+    def is_video(self) -> bool:
+        return self.data_type == "video"
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
     """Why no destination may take this row, or None. People's work comes first, then everything else."""
     if row.label_hash is not None:
         return _reason_for_opened(row, context)
-    if row.data_type != "image":
+    if row.data_type not in LABELLED_TYPES:
         return Reason.UNSUPPORTED_TYPE
     if row.stage_uuid not in context.waiting_stages:
         return Reason.WRONG_STAGE
@@ -194,7 +206,7 @@ def _reason_for_opened(row: LabelRow, context: Context) -> Reason:
         return Reason.HUMAN_CONTENT
     if not content.object_hashes:
         return Reason.HAS_ROW_EMPTY
-    if row.data_type == "image" and content.object_hashes <= context.hashes_of_recipe(row):
+    if row.data_type in LABELLED_TYPES and content.object_hashes <= context.hashes_of_recipe(row):
         return Reason.OURS_THIS_RECIPE
     if content.object_hashes <= context.ours.get(row.data_hash, frozenset()):
         return Reason.OURS_OTHER_RECIPE

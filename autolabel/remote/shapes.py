@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +26,18 @@ from autolabel.errors import PermanentInferenceError
 
 TOLERANCE = 1e-5
 """How far a served coordinate or confidence may be from what was sent: the server rounds."""
+
+
+OBJECT_BYTES = 350
+"""What the platform's JSON says of an object on one frame beside its coordinates."""
+
+
+class ContentTooLargeError(Exception):
+    """`size_bytes` is what the whole row would come to, as far as its first part tells."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
 
 
 class BoxNorm(NamedTuple):
@@ -98,16 +111,22 @@ class Content:
         return digest([[astuple(item) for item in self.placed], sorted(self.classifications)])
 
 
-def to_platform(instances: Iterable[Instance]) -> Content:
+def to_platform(instances: Sequence[Instance], max_bytes: int | None = None) -> Content:
     """Instances -> what is to stand in the row.
 
     Raises PermanentInferenceError for values that the SDK would let through: outside the frame, not in [0, 1], NaN.
+    Raises ContentTooLargeError, as soon as that is known, where it would come to more than `max_bytes`.
     """
-    placed = [
-        _placed(instance.object_hash, instance.feature_hash, instance.shape, place)
-        for instance in instances
-        for place in instance.placements
-    ]
+    placed: list[Placed] = []
+    size = 0
+    for instance in instances:
+        for place in instance.placements:
+            item = _placed(instance.object_hash, instance.feature_hash, instance.shape, place)
+            placed.append(item)
+            size += OBJECT_BYTES + len(json.dumps(item.geometry))
+        if max_bytes is not None and size > max_bytes:
+            objects = sum(len(instance.placements) for instance in instances)
+            raise ContentTooLargeError(size * objects // len(placed))
     return Content(tuple(sorted(placed, key=_key)))
 
 

@@ -23,7 +23,7 @@ from autolabel.errors import (
 from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
 from autolabel.remote import shapes
 from autolabel.remote.client import Connection, remote_call, retrying
-from autolabel.remote.shapes import Content
+from autolabel.remote.shapes import Content, ContentTooLargeError
 from autolabel.remote.source import skipped_tasks
 
 MAIN = "main"
@@ -32,11 +32,12 @@ MAIN = "main"
 class EncordSink:
     """`protocols.Sink` over the SDK, for one project and one recipe's branch."""
 
-    def __init__(self, connection: Connection, branch: str) -> None:
+    def __init__(self, connection: Connection, branch: str, max_row_bytes: int) -> None:
         if branch == MAIN:
             raise AssertionError("opening a row creates it; on main that would mark a person's task as begun")
         self._connection = connection
         self._branch = branch
+        self._max_row_bytes = max_row_bytes
 
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         by_hash = {write.row.data_hash: write for write in writes}
@@ -53,9 +54,11 @@ class EncordSink:
         outcomes: dict[str, Outcome] = {}
         for write in writes:
             try:
-                wanted[write.row.data_hash] = shapes.to_platform(write.instances)
+                wanted[write.row.data_hash] = shapes.to_platform(write.instances, self._max_row_bytes)
             except PermanentInferenceError as error:
                 outcomes[write.row.data_hash] = Refused(Reason.INVALID_OUTPUT, str(error))
+            except ContentTooLargeError as error:
+                outcomes[write.row.data_hash] = self._too_large(write, error.size_bytes)
         written_before = {write.row.data_hash for write in writes if write.on_branch}
         rows = self._open(list(wanted))
         outcomes |= {key: Left(Reason.GONE) for key in wanted if key not in rows}
@@ -72,6 +75,14 @@ class EncordSink:
         self._save_bundle(to_save)
         rest = {key: content for key, content in expected.items() if key not in outcomes}
         return outcomes | self._receipts(self._branch, rest)
+
+    def _too_large(self, write: Write, size_bytes: int) -> Refused:
+        limit = self._max_row_bytes
+        message = f"its labels would come to about {size_bytes} bytes, the limit is {limit} (AUTOLABEL_MAX_ROW_BYTES)"
+        if write.samples_per_second is not None:
+            fits = write.samples_per_second * limit / size_bytes
+            message += f"; with video_fps: {fits * 0.95:.2g} in the recipe they fit"
+        return Refused(Reason.TOO_LARGE, message)
 
     def _save_bundle(self, rows: Sequence[LabelRowV2]) -> None:
         if not rows:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 from uuid import UUID
 
 import requests
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
+from encord.storage import StorageItem
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
@@ -40,6 +43,13 @@ from autolabel.remote.client import Connection, remote_call, retrying
 READ_BUNDLE = 100
 DOWNLOAD_TIMEOUT_S = (10, 60)
 CHUNK_BYTES = 1 << 18
+
+
+class _Picture(NamedTuple):
+    """A clip that is still to be spooled, and the storage item that holds its file."""
+
+    clip: Clip
+    item_uuid: UUID
 
 
 class EncordSource:
@@ -100,30 +110,67 @@ class EncordSource:
         return skipped_tasks(self._connection.project)
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
-        path = self._fetch(row, folder)
-        return [Clip(row.data_hash, path, range(row.frames), row.width_px, row.height_px)]
-
-    def _fetch(self, row: LabelRow, folder: Path) -> Path:
+        clips: list[Clip] = []
         try:
-            return self._fetch_signed(row, folder)
+            for picture in self._group(row) if row.data_type == "img_group" else [_whole(row)]:
+                path = self._fetch(row, picture.item_uuid, folder)
+                clips.append(replace(picture.clip, path=path))
+        except BaseException:
+            for clip in clips:
+                clip.path.unlink()
+            raise
+        return clips
+
+    def _group(self, row: LabelRow) -> list[_Picture]:
+        """The frames of an image group in order, each with its own size and file.
+
+        The row tells order and names, its storage item the files; a name that occurs twice stands in the same order.
+        """
+        try:
+            frames, children = self._listed_group(row)
+        except (PermanentNotFoundError, PermanentAccessError, PermanentRejectedError, ValueError) as error:
+            raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
+        files: defaultdict[str, deque[UUID]] = defaultdict(deque)
+        for child in children:
+            files[child.name].append(child.uuid)
+        pictures = []
+        for frame in sorted(frames, key=lambda frame: frame.frame_number):
+            if not files[frame.title]:
+                raise PermanentMediaError(Reason.GONE, f"the platform has no file for its frame {frame.title!r}")
+            clip = Clip(row.data_hash, Path(), (frame.frame_number,), frame.width, frame.height)
+            pictures.append(_Picture(clip, files[frame.title].popleft()))
+        return pictures
+
+    @retrying
+    def _listed_group(self, row: LabelRow) -> tuple[list[LabelRowV2.FrameViewMetadata], list[StorageItem]]:
+        with remote_call(f"listing the frames of {row.title!r}"):
+            (listed,) = self._connection.project.list_label_rows_v2(
+                data_hashes=[row.data_hash], include_images_data=True
+            )
+            item = self._connection.client.get_storage_item(UUID(row.item_uuid))
+            return listed.get_frames_metadata(), list(item.get_child_items())
+
+    def _fetch(self, row: LabelRow, item: UUID, folder: Path) -> Path:
+        try:
+            return self._fetch_signed(row, item, folder)
         except TransientUrlExpiredError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, f"{error}, however often it was signed") from error
 
     @retrying
-    def _fetch_signed(self, row: LabelRow, folder: Path) -> Path:
+    def _fetch_signed(self, row: LabelRow, item: UUID, folder: Path) -> Path:
         """Sign and stream; a retry signs again, so a URL that ran out is only a lost second."""
-        url = self._signed_url(row)
+        url = self._signed_url(row, item)
         try:
             with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
-                return self._spool(row, answer, folder)
+                return self._spool(answer, folder)
         except requests.RequestException as error:
             # `from None`: the exception's text holds the signed URL.
             raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
 
-    def _signed_url(self, row: LabelRow) -> str:
+    def _signed_url(self, row: LabelRow, item: UUID) -> str:
         try:
             with remote_call(f"signing the media of {row.title!r}"):
-                items = self._connection.client.get_storage_items([UUID(row.item_uuid)], sign_url=True)
+                items = self._connection.client.get_storage_items([item], sign_url=True)
         except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
         url = items[0].get_signed_url() if items else None
@@ -140,7 +187,7 @@ class EncordSource:
         session: requests.Session = self._threads.session
         return session
 
-    def _spool(self, row: LabelRow, answer: requests.Response, folder: Path) -> Path:
+    def _spool(self, answer: requests.Response, folder: Path) -> Path:
         if answer.status_code in (400, 403):
             raise TransientUrlExpiredError(f"the signed URL was refused ({answer.status_code})")
         if answer.status_code == 404:
@@ -165,6 +212,16 @@ class EncordSource:
             spooled.write(chunk)
         if size != int(answer.headers.get("Content-Length", size)):
             raise TransientServiceError(f"the download ended early, at {size} bytes")
+
+
+def _whole(row: LabelRow) -> _Picture:
+    """The row's one file, a picture or a video."""
+    frames = row.frames if row.is_video else None
+    clip = Clip(row.data_hash, Path(), range(row.frames), row.width_px, row.height_px, frames)
+    try:
+        return _Picture(clip, UUID(row.item_uuid))
+    except ValueError:
+        raise PermanentMediaError(Reason.GONE, "the platform names no file for it") from None
 
 
 def skipped_tasks(project: EncordProject) -> frozenset[str]:
@@ -215,6 +272,7 @@ def _label_row(row: LabelRowV2) -> LabelRow:
         stage_uuid=str(node.uuid) if node else "",
         assigned_to=row.assigned_user_email,
         item_uuid=str(row.backing_item_uuid or ""),
+        frames_per_second=row.fps,
     )
 
 

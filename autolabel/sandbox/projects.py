@@ -1,20 +1,27 @@
 """The demo projects: scenes as their data, what people did there before, and what is truly to be seen.
 
-A scene is drawn from its seed alone, whenever it is needed: nothing is stored but the seed.
+A scene is drawn from its seed alone, whenever it is needed: nothing is stored but the seed. Only videos,
+which take seconds to draw, are kept in blobs/ once somebody has asked for them.
 """
 
 import json
-from collections.abc import Iterable
-from dataclasses import replace
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate, cycle, islice
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from autolabel.sandbox.admin import act_as_person
-from autolabel.sandbox.scenes import COLOURS, SHAPES, Mask, Scene, draw
+from autolabel.sandbox.media import VIDEO_TYPE, encode_video, rate_and_duration
+from autolabel.sandbox.scenes import COLOURS, SHAPES, Scene, draw
 from autolabel.sandbox.store import (
     Dataset,
     DataUnit,
+    Folder,
     Item,
     Json,
     Ontology,
@@ -22,6 +29,7 @@ from autolabel.sandbox.store import (
     Store,
     derived_uuid,
 )
+from autolabel.sandbox.truth import box_px, coco, on_show_each_second
 from autolabel.sandbox.workflow import new_stages, new_tasks
 
 SIZES = ((640, 480), (640, 360), (480, 480), (360, 640))
@@ -34,11 +42,21 @@ CLASSES = {o["name"]: o["shape"] for o in EDITOR["objects"] if o["shape"] != "po
 OTHERS = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in CLASSES]
 NAMES = {"mixed": [*CLASSES] * 30 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
 NOTHING_OF_OURS = {5, 11}
+GROUPS = (3, 5, 4, 3, 4)  # frames
+VIDEOS = {"steady": (9028, (640, 360)), "uneven": (9012, (480, 480))}  # seed, size
+UNEVEN_GAPS_MS = (33, 33, 67, 100, 40, 20, 150)
+TIMES_S = {
+    "steady": [i / 25 for i in range(200)],
+    "uneven": [ms / 1000 for ms in accumulate(islice(cycle(UNEVEN_GAPS_MS), 95), initial=0)],
+}
 PRIORITIES = {2: 0.7, 7: 0.8, 10: 0.9}
 
 
 def create_scenario(store: Store, directory: Path, scenario: str, frames: int | None, user: str) -> None:
-    """Make a demo project, unless DIR has it already, and DIR/truth.json beside it."""
+    """Make a demo project, unless DIR has it already, and DIR/truth.json beside it.
+
+    It has 40 pictures, 5 image groups and 2 videos; with `frames`, that many pictures alone.
+    """
     if scenario == "empty":
         return
     project_hash = derived_uuid(scenario, "project")
@@ -46,55 +64,136 @@ def create_scenario(store: Store, directory: Path, scenario: str, frames: int | 
         return
     if scenario not in TITLES:
         raise ValueError(f"no scenario {scenario}; there are empty, {', '.join(TITLES)}")
-    items = _items(store, scenario, frames or 40, user)
-    project, units = _add_project(store, scenario, items, user)
+    stock = Stock(scenario, user, store.now())
+    items, parts = [stock.picture(i) for i in range(frames or 40)], list[Item]()
+    if frames is None:
+        groups = [stock.group(i, count) for i, count in enumerate(GROUPS)]
+        items += [group for group, _ in groups] + [stock.video(name) for name in TIMES_S]
+        parts = [frame for _, group_frames in groups for frame in group_frames]
+    project, units = _add_project(store, stock, items, parts)
     for i, action in _human_work(scenario):
         if i < len(units):
             where: Json = {"project": project.key, "data_hash": units[i].data_hash}
             drawn = _box_to_draw(_scene(items[i])) if action == "draw" else {}
             act_as_person(store, where | drawn | {"action": action})
-    frames_drawn = ((unit.data_hash, _scene(item)) for unit, item in zip(units, items, strict=True))
-    (directory / "truth.json").write_text(json.dumps(_coco(frames_drawn)))
+    (directory / "truth.json").write_text(json.dumps(_truth(store, units)))
+
+
+# ---------------------------------------------------------------------------------------- files
 
 
 def _scene(item: Item) -> Scene:
-    scene = item.scene
-    assert scene is not None
-    return draw(scene["seed"], scene["width_px"], scene["height_px"], NAMES[scene["names"]])
+    assert item.scene is not None
+    return frame_of_video(item.scene, 0.0)
 
 
-def encoded(item: Item) -> bytes:
-    """The file of a scene, as it is downloaded."""
+def frame_of_video(scene: Json, time_s: float) -> Scene:
+    """The scene as it is seen then, each object in the same place of the list; at 0 s it is the picture."""
     import cv2
 
-    suffix = ".png" if item.mime_type == "image/png" else ".jpg"
-    _, buffer = cv2.imencode(suffix, cv2.cvtColor(_scene(item).rgb, cv2.COLOR_RGB2BGR))
-    return buffer.tobytes()
+    width_px, height_px = scene["width_px"], scene["height_px"]
+    drawn = draw(scene["seed"], width_px, height_px, NAMES[scene["names"]])
+    if time_s == 0:
+        return drawn
+    move = np.array([[1, 0, 60 * math.sin(0.8 * time_s)], [0, 1, 25 * math.sin(1.3 * time_s)]])
+    rgb = cv2.warpAffine(drawn.rgb, move, (width_px, height_px), borderMode=cv2.BORDER_REPLICATE)
+    moved = [
+        (name, cv2.warpAffine(mask.astype(np.uint8), move, (width_px, height_px))) for name, mask in drawn.objects
+    ]
+    return Scene(np.asarray(rgb, np.uint8), [(name, np.asarray(mask, np.bool_)) for name, mask in moved])
 
 
-def _items(store: Store, scenario: str, count: int, user: str) -> list[Item]:
-    now, folder = store.now(), derived_uuid(scenario, "folder")
-    items = []
-    for i in range(count):
-        width_px, height_px = SIZES[i % len(SIZES)]
+class Files:
+    """The bytes of items, as they are downloaded: uploaded, or drawn when they are first asked for."""
+
+    def __init__(self, store: Store, blobs: Path) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._picture = lru_cache(maxsize=16)(self._draw)
+        self._filming = Lock()
+
+    def read(self, item: Item) -> bytes:
+        """Takes seconds for a video that nobody has asked for yet. Threads may call it side by side."""
+        path = self._blobs / item.uuid
+        if item.scene is None or path.exists():
+            return path.read_bytes()
+        if item.item_type == "image":
+            return self._picture(item.uuid)
+        with self._filming:
+            if not path.exists():
+                _film(item.scene, path)
+        return path.read_bytes()
+
+    def _draw(self, item_uuid: str) -> bytes:
+        import cv2
+
+        item = self._store.get(Item, item_uuid)
+        suffix = ".png" if item.mime_type == "image/png" else ".jpg"
+        _, buffer = cv2.imencode(suffix, cv2.cvtColor(_scene(item).rgb, cv2.COLOR_RGB2BGR))
+        return buffer.tobytes()
+
+
+def _film(scene: Json, path: Path) -> None:
+    frames = ((time_s, frame_of_video(scene, time_s).rgb) for time_s in TIMES_S[scene["times"]])
+    fresh = path.with_suffix(".new")
+    encode_video(fresh, (scene["width_px"], scene["height_px"]), frames)
+    fresh.replace(path)
+
+
+@dataclass(frozen=True)
+class Stock:
+    """The items of a scenario."""
+
+    scenario: str
+    user: str
+    now: str
+
+    @property
+    def folder_uuid(self) -> str:
+        return derived_uuid(self.scenario, "folder")
+
+    def picture(self, i: int) -> Item:
         suffix, mime_type = ("jpg", "image/jpeg") if i % 4 == 3 else ("png", "image/png")
-        scene = {
-            "seed": 7000 + i,
-            "width_px": width_px,
-            "height_px": height_px,
-            "names": "others" if i in NOTHING_OF_OURS else "mixed",
-        }
-        item_uuid = derived_uuid(scenario, "item", str(i))
-        name = f"shapes-{i:04}.{suffix}"
-        items.append(Item(item_uuid, folder, name, mime_type, width_px, height_px, user, now, scene))
-    return items
+        scene = _spec(7000 + i, SIZES[i % len(SIZES)], "others" if i in NOTHING_OF_OURS else "mixed")
+        return self._item(str(i), f"shapes-{i:04}.{suffix}", mime_type, scene)
+
+    def group(self, i: int, count: int) -> tuple[Item, list[Item]]:
+        """An image group and its frames; every other group has frames of several sizes."""
+        sizes = [SIZES[(i + frame * (i % 2)) % len(SIZES)] for frame in range(count)]
+        frames = [
+            self._item(f"group {i} frame {j}", f"view-{j}.png", "image/png", _spec(8000 + 10 * i + j, size, "mixed"))
+            for j, size in enumerate(sizes)
+        ]
+        group = self._item(f"group {i}", f"group-{i:04}", None, None)
+        children = [frame.uuid for frame in frames]
+        return replace(group, item_type="imageGroup", frame_count=count, children=children), frames
+
+    def video(self, name: str) -> Item:
+        seed, size_px = VIDEOS[name]
+        fps, duration_s = rate_and_duration(TIMES_S[name])
+        item = self._item(name, f"{name}.mp4", VIDEO_TYPE, _spec(seed, size_px, "mixed") | {"times": name})
+        count = len(TIMES_S[name])
+        return replace(item, item_type="video", frame_count=count, fps=fps, duration_s=duration_s)
+
+    def _item(self, key: str, name: str, mime_type: str | None, scene: Json | None) -> Item:
+        item_uuid = derived_uuid(self.scenario, "item", key)
+        width, height = (scene["width_px"], scene["height_px"]) if scene else (None, None)
+        return Item(item_uuid, self.folder_uuid, name, mime_type, width, height, self.user, self.now, scene)
 
 
-def _add_project(store: Store, scenario: str, items: list[Item], user: str) -> tuple[Project, list[DataUnit]]:
-    now, title = store.now(), TITLES[scenario]
+def _spec(seed: int, size_px: tuple[int, int], names: str) -> Json:
+    """What a picture is drawn from."""
+    return {"seed": seed, "width_px": size_px[0], "height_px": size_px[1], "names": names}
+
+
+# -------------------------------------------------------------------------------------- project
+
+
+def _add_project(store: Store, stock: Stock, items: list[Item], parts: list[Item]) -> tuple[Project, list[DataUnit]]:
+    scenario, now, title = stock.scenario, stock.now, TITLES[stock.scenario]
     ontology = Ontology(derived_uuid(scenario, "ontology"), title, "", EDITOR, now, now)
-    folder = derived_uuid(scenario, "folder")
-    dataset = Dataset(derived_uuid(scenario, "dataset"), "Coloured shapes", "", folder, now)
+    dataset = Dataset(derived_uuid(scenario, "dataset"), "Coloured shapes", "", stock.folder_uuid, now)
+    folder = Folder(stock.folder_uuid, dataset.title, stock.user, now, dataset.key)
     units = [
         DataUnit(derived_uuid(scenario, "unit", item.uuid), dataset.key, item.uuid, item.name, now) for item in items
     ]
@@ -106,14 +205,14 @@ def _add_project(store: Store, scenario: str, items: list[Item], user: str) -> t
         ontology_hash=ontology.key,
         dataset_hashes=[dataset.key],
         stages=new_stages(project_hash, "Pre-label" if scenario == "demo-agent" else None),
-        creator=user,
+        creator=stock.user,
         created_at=now,
     )
     tasks = [
         replace(task, priority=PRIORITIES.get(task.ordinal, task.priority))
         for task in new_tasks(store, project, units)
     ]
-    store.commit("scenario_created", user, ontology, dataset, *items, *units, project, *tasks)
+    store.commit("scenario_created", stock.user, ontology, dataset, folder, *parts, *items, *units, project, *tasks)
     return project, units
 
 
@@ -130,46 +229,32 @@ def _box_to_draw(scene: Scene) -> Json:
     found = [(n, m) for n, m in scene.objects if CLASSES.get(n) == "bounding_box"]
     name, mask = found[0]
     height, width = mask.shape
-    x, y, w, h = _box_px(mask)
+    x, y, w, h = box_px(mask)
     return {"class": name, "box_norm": [x / width, y / height, w / width, h / height]}
 
 
-def _coco(frames: Iterable[tuple[str, Scene]]) -> Json:
-    """COCO instances of the ontology's classes; shapes of other classes are just scenery."""
-    ids = {name: i for i, name in enumerate(CLASSES, 1)}
-    images: list[Json] = []
-    annotations: list[Json] = []
-    for image_id, (data_hash, scene) in enumerate(frames, 1):
-        height, width = scene.rgb.shape[:2]
-        file_name = f"{data_hash}/0"
-        images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
-        annotations += [
-            {
-                "image_id": image_id,
-                "category_id": ids[name],
-                "iscrowd": 0,
-                "area": int(mask.sum()),
-                "bbox": list(_box_px(mask)),
-                "segmentation": {"size": [height, width], "counts": _column_runs(mask)},
-            }
-            for name, mask in scene.objects
-            if name in ids
-        ]
-    numbered = [{"id": i, **annotation} for i, annotation in enumerate(annotations, 1)]
-    categories = [{"id": i, "name": name} for name, i in ids.items()]
-    return {"images": images, "annotations": numbered, "categories": categories}
+def _truth(store: Store, units: list[DataUnit]) -> Json:
+    """COCO instances of pictures, frames of groups, and each second of a video; and what frames a video has there."""
+    times = {u.data_hash: (store.get(Item, u.item_uuid).scene or {}).get("times") for u in units}
+    sampled = {data_hash: on_show_each_second(TIMES_S[name]) for data_hash, name in times.items() if name}
 
+    def frames() -> Iterator[tuple[str, Scene]]:
+        for unit in units:
+            for i, (_, file) in enumerate(store.frames(unit)):
+                for frame, time_s in sampled.get(unit.data_hash, {i: 0.0}).items():
+                    assert file.scene is not None
+                    yield f"{unit.data_hash}/{frame}", frame_of_video(file.scene, time_s)
 
-def _box_px(mask: Mask) -> tuple[int, int, int, int]:
-    """x, y, width, height of the smallest box around a mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
-
-
-def _column_runs(mask: Mask) -> list[int]:
-    """COCO's uncompressed RLE: run lengths down the columns, the first one of zeros."""
-    flat = np.concatenate(([False], mask.ravel(order="F")))
-    changes = np.flatnonzero(flat[1:] != flat[:-1])
-    runs: list[int] = np.diff(np.concatenate(([0], changes, [mask.size]))).tolist()
-    return runs
+    instances = coco(CLASSES, frames())
+    image_ids = {image["file_name"]: image["id"] for image in instances["images"]}
+    videos = [
+        {
+            "file_name": data_hash,
+            "frames": [
+                {"frame": frame, "time_s": time_s, "image_id": image_ids[f"{data_hash}/{frame}"]}
+                for frame, time_s in times_s.items()
+            ],
+        }
+        for data_hash, times_s in sampled.items()
+    ]
+    return instances | {"videos": videos}

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -30,7 +29,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from autolabel.sandbox import auth, labels, library, projects, workflow
+from autolabel.sandbox import auth, labels, library, projects, storage, workflow
 from autolabel.sandbox.admin import Admin, Fault
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
 
@@ -38,10 +37,10 @@ KEY_FILE = "sandbox_key"
 READY_FILE = "sandbox.json"
 USER = "prelabel-service@example.com"
 LEGACY_PATHS = {"/public", "/public/user"}
-LEGACY = labels.LEGACY | workflow.LEGACY | library.LEGACY
+LEGACY = labels.LEGACY | workflow.LEGACY | library.LEGACY | storage.LEGACY
 V2 = [
     (method, compile_path(f"/v2/public{path}")[0], handler)
-    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2]
+    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2, *storage.V2]
 ]
 EXPIRED_URL = "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message></Error>"
 
@@ -95,8 +94,8 @@ class Sandbox:
         self._blobs = directory / "blobs"
         self._blobs.mkdir(exist_ok=True)
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
-        self._drawn = lru_cache(maxsize=16)(self._draw)
         self.store = Store(Log(directory / "log.jsonl"), now=lambda: datetime.now(UTC))
+        self._files = projects.Files(self.store, self._blobs)
         self._admin = Admin(self.store)
         public_key = auth.public_hex(key)
         if public_key not in self.store.table(User):
@@ -190,8 +189,10 @@ class Sandbox:
         if handler is None:
             raise self._unknown(exchange, RefusedError(500, "UNKNOWN_ERROR", "unknown query type"))
         values, resource = envelope["values"], exchange.request.headers.get("resourceid", "")
-        uid = values["uid"] or []
-        call = self._call(exchange, {"resource": resource}, values["payload"])
+        uid, payload = values["uid"] or [], values["payload"]
+        if isinstance(uid, dict):  # datasetdata sends its payload as the uid
+            uid, payload = [], uid
+        call = self._call(exchange, {"resource": resource}, payload)
         call = replace(call, uid=[uid] if isinstance(uid, str) else uid)
         return fault.handled(handler, call) if fault else handler(call)
 
@@ -240,16 +241,10 @@ class Sandbox:
             response = Response()
         else:
             item = self.store.get(Item, stored.name)
-            content = await run_in_threadpool(self._content, item)
-            response = _ranged(content, item.mime_type, request.headers.get("range", ""))
+            content = await run_in_threadpool(self._files.read, item)
+            response = _ranged(content, str(item.mime_type), request.headers.get("range", ""))
         exchange.status = response.status_code
         return response
-
-    def _content(self, item: Item) -> bytes:
-        return self._drawn(item.uuid) if item.scene else (self._blobs / item.uuid).read_bytes()
-
-    def _draw(self, item_uuid: str) -> bytes:
-        return projects.encoded(self.store.get(Item, item_uuid))
 
     # ------------------------------------------------------------------------ the log, the wire
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
 from autolabel.errors import PermanentLedgerError
-from autolabel.ledger import ALLOWED, Job, Ledger, Move, State
+from autolabel.ledger import ALLOWED, Chunk, Job, Ledger, Move, State
 from autolabel.protocols import Receipt
 from ledgers import open_ledger
 
@@ -72,10 +72,34 @@ def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) ->
     ledger.move(JOB, "run", [Move("a", State.LEASED)])
     ledger.start_attempt(JOB, ["a"])
     assert ledger.records(JOB)["a"].attempts == 1
-    ledger.put_detections(JOB, "run", {"a": FRAMES})
-    assert ledger.detections("recipe", "a") == FRAMES
+    ledger.put_detections(JOB, "run", [Chunk("a", FRAMES, ends_row=True)])
+    assert list(ledger.detections("recipe", "a")) == FRAMES
     assert (ledger.stored("recipe"), ledger.stored("other")) == (frozenset({"a"}), frozenset())
     assert ledger.records(JOB)["a"].attempts == 0
+
+
+def test_a_row_is_inferred_with_its_last_chunk_and_its_frames_come_in_order(tmp_path: Path) -> None:
+    frames = [FrameLabels(index, 10, 10, (), {}, "digest") for index in range(5)]
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.LEASED)])
+    ledger.put_detections(JOB, "run", [Chunk("a", frames[3:], ends_row=False)])
+    assert (ledger.stored("recipe"), ledger.records(JOB)["a"].state) == (frozenset(), State.LEASED)
+    assert list(ledger.detections("recipe", "a")) == frames[3:]
+    ledger.put_detections(JOB, "run", [Chunk("a", frames[:3], ends_row=True)])
+    assert (ledger.stored("recipe"), ledger.records(JOB)["a"].state) == (frozenset({"a"}), State.INFERRED)
+    assert list(ledger.detections("recipe", "a")) == frames
+
+
+def test_a_ledger_of_the_first_schema_is_taken_over_with_its_detections(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.LEASED)])
+    ledger.put_detections(JOB, "run", [Chunk("a", FRAMES, ends_row=True)])
+    ledger.close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
+        raw.execute("ALTER TABLE detections DROP COLUMN ends_row")
+        raw.execute("PRAGMA user_version = 1")
+    raw.close()
+    assert open_ledger(tmp_path).stored("recipe") == frozenset({"a"})
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:

@@ -11,16 +11,19 @@ import pytest
 from autolabel.core.identity import object_hash
 from autolabel.core.rows import Destination, LabelRow, Pathway, Reason, RowContent
 from autolabel.errors import (
+    Interrupted,
     PermanentFloodError,
     PermanentMediaError,
     PermanentModelError,
     PermanentUsageError,
     TransientServiceError,
 )
+from autolabel.inferring import Ports
 from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
 from autolabel.recipe import Recipe
-from autolabel.sync import Ports, Run, Tally
+from autolabel.sync import Run
+from autolabel.tally import Tally
 from ledgers import open_ledger
 from platform_fakes import (
     AGENT,
@@ -221,10 +224,10 @@ def waiting(name: str, **changes: object) -> LabelRow:
 
 
 def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -> None:
-    platform = agent_platform(waiting("a"), waiting("b"), waiting("film", data_type="video"))
+    platform = agent_platform(waiting("a"), waiting("b"), waiting("sound", data_type="audio"))
     platform.refuses = {"b"}
     run = Bench(tmp_path, platform).push()
-    assert {name for name, _ in platform.moved} == {"a", "b", "film"}
+    assert {name for name, _ in platform.moved} == {"a", "b", "sound"}
     assert adds_up(run)
 
 
@@ -396,3 +399,68 @@ def test_progress_is_told_after_every_batch(tmp_path: Path) -> None:
 
     Run(bench.plan(), RECIPE, ports, "run").execute(Options(write_rows=1), note)
     assert seen[-1] == 3
+
+
+def film(name: str = "film", frames: int = 2500) -> LabelRow:
+    return make_row(name, data_type="video", frames=frames, frames_per_second=25.0)
+
+
+def test_a_video_is_looked_at_once_a_second_and_its_tracks_are_single_objects(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([film()]), ScriptedInference(cars=1))
+    run = bench.push()
+    assert bench.inference.indices == list(range(0, 2500, 25))
+    assert (run.tally.labelled, run.tally.inferred_frames, run.tally.objects) == (1, 100, {CAR.feature_hash: 1})
+
+
+def test_native_looks_at_every_frame(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
+    bench = Bench(tmp_path, FakePlatform([film(frames=70)]), recipe=recipe)
+    bench.push()
+    assert bench.inference.indices == list(range(70))
+
+
+def test_a_run_that_ends_within_a_video_is_resumed_at_the_first_missing_chunk(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([film()]))
+    bench.inference.dies_at = 2000
+    with pytest.raises(Interrupted):
+        bench.push()
+    before = list(bench.inference.indices)
+    bench.inference.dies_at = None
+    run = bench.push()
+    assert bench.inference.indices == list(range(0, 2500, 25))
+    assert (len(before), run.tally.inferred_frames, run.tally.labelled) == (64, 36, 1)
+
+
+def test_a_video_that_fails_in_its_middle_is_set_aside_and_the_next_row_is_labelled(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
+    bench = Bench(tmp_path, FakePlatform([film(), make_row("still")]), ScriptedInference(), recipe)
+    bench.inference.fails_at = 40
+    run = bench.push()
+    assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.FRAME_COUNT: 1})
+    assert max(bench.inference.indices) < 40
+    assert adds_up(run)
+
+
+def test_an_image_group_has_an_instance_a_detection_on_its_frame(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([make_row("group", data_type="img_group", frames=3)]))
+    run = bench.push()
+    assert (run.tally.inferred_frames, run.tally.objects) == (3, {CAR.feature_hash: 3})
+
+
+def test_objects_seen_on_too_few_frames_of_a_video_are_left_out_and_counted(tmp_path: Path) -> None:
+    inference = ScriptedInference()
+    inference.sees_until = 0
+    run = Bench(tmp_path, FakePlatform([film()]), inference).push()
+    assert (run.tally.empty, run.summary()["dropped_short_tracks"]) == (1, {CAR.feature_hash: 1})
+
+
+def test_spooled_files_of_videos_and_groups_go_when_their_row_is_inferred(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([film(), make_row("group", data_type="img_group", frames=3)]))
+    bench.push()
+    assert [path.name for path in tmp_path.iterdir() if "ledger" not in path.name] == []
+
+
+def test_a_death_while_a_video_is_opened_is_a_strike_and_not_the_end_of_the_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([film(), make_row("still")]), ScriptedInference(poison=frozenset({"film"})))
+    run = bench.push()
+    assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.CRASH: 1})

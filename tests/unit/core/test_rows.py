@@ -38,7 +38,9 @@ def content(*hashes: str, answers: bool = False) -> dict[str, RowContent]:
         (make_row("r", stage_uuid=""), Reason.WRONG_STAGE),
         (make_row("r", assigned_to="a@b.c"), Reason.ASSIGNED),
         (make_row("r", data_type="dicom"), Reason.UNSUPPORTED_TYPE),
-        (make_row("r", data_type="video"), Reason.UNSUPPORTED_TYPE),
+        (make_row("r", data_type="audio"), Reason.UNSUPPORTED_TYPE),
+        (make_row("r", data_type="video"), None),
+        (make_row("r", data_type="img_group"), None),
     ],
 )
 def test_a_row_that_nobody_opened_is_judged_by_type_stage_and_assignee(row: LabelRow, reason: Reason | None) -> None:

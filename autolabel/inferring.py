@@ -1,0 +1,186 @@
+"""Carries rows through download and inference: frames go to the worker in chunks, detections into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autolabel.core.rows import LabelRow, Reason
+from autolabel.core.sampling import sample
+from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
+from autolabel.errors import PermanentMediaError, TransientError
+from autolabel.ledger import Chunk, Ledger
+from autolabel.plan import Options, Plan
+from autolabel.protocols import Clip, ClipFailure, Inference, Sink, Source
+from autolabel.recipe import Recipe
+from autolabel.tally import Tally
+
+CHUNK_FRAMES = 32
+"""Frames of a video that are asked for at once: what a kill can cost at most."""
+SUSPECT_ATTEMPTS = 2
+SAMPLE_ROWS = 60
+
+Inferred = tuple[LabelRow, ClipFailure | None]
+"""A row whose detections are all in the ledger, or why they are not to be had."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
+
+    source: Source
+    sink: Sink
+    ledger: Ledger
+    inference: Inference
+    spool: Path
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some frames of a row that are asked for together; or, without a clip, why there are none."""
+
+    row: LabelRow
+    clip: Clip | None
+    ends_row: bool = True
+    failure: ClipFailure | None = None
+
+    @property
+    def weight(self) -> int:
+        return len(self.clip.frame_indices) if self.clip else 1
+
+
+class Inferring:
+    """The first half of a run; `pictures` are files of still rows that stay until the run's report is drawn."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, tally: Tally) -> None:
+        self.pictures: dict[str, Path] = {}
+        self._plan, self._recipe, self._ports, self._run_id, self._tally = plan, recipe, ports, run_id, tally
+        self._failed: set[str] = set()
+        self._files: dict[str, list[Path]] = {}
+
+    def rows(self, options: Options, on_step: Callable[[Tally], None]) -> Generator[Inferred]:
+        """Every row of the plan, kept ones first, then fresh ones, suspects last and alone.
+
+        A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
+        """
+        yield from ((row, None) for row in self._plan.todo if row.data_hash in self._plan.stored)
+        fresh = [(row, self._attempts(row)) for row in self._plan.to_infer]
+        ordinary = [row for row, attempts in fresh if attempts < SUSPECT_ATTEMPTS]
+        suspects = [row for row, attempts in fresh if SUSPECT_ATTEMPTS <= attempts < SUSPECT_ATTEMPTS + STRIKES]
+        for row, attempts in fresh:
+            if attempts >= SUSPECT_ATTEMPTS + STRIKES:
+                yield row, ClipFailure(Reason.CRASH, f"{attempts} runs ended while they worked on it")
+        for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
+            ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
+            fetched = prefetch(rows, self._fetch, options.download_threads, ahead)
+            for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
+                yield from self._infer(batch)
+                on_step(self._tally)
+
+    def _attempts(self, row: LabelRow) -> int:
+        """Whole runs that died while they worked on the row; those before a `--retry-failed` are forgotten."""
+        record = self._plan.records.get(row.data_hash)
+        return record.attempts if record and not record.is_set_aside else 0
+
+    def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
+        """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
+        try:
+            return self._ports.source.download(row, self._ports.spool)
+        except PermanentMediaError as error:
+            return ClipFailure(Reason(error.reason), str(error))
+        except TransientError as error:
+            self._tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
+            return None
+
+    def _parts(self, fetched: Iterable[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[_Part]:
+        for row, clips in fetched:
+            if isinstance(clips, ClipFailure):
+                yield _Part(row, None, failure=clips)
+            elif clips is not None:
+                self._files[row.data_hash] = [clip.path for clip in clips]
+                yield from self._parts_of(row, clips)
+
+    def _parts_of(self, row: LabelRow, clips: Sequence[Clip]) -> Iterator[_Part]:
+        """What is still to be asked of a row; nothing more once some of it has failed."""
+        missing = self._missing(row, clips)
+        if isinstance(missing, ClipFailure):
+            yield _Part(row, None, failure=missing)
+            return
+        for place, clip in enumerate(missing, start=1):
+            if row.data_hash not in self._failed:
+                yield _Part(row, clip, ends_row=place == len(missing))
+
+    def _missing(self, row: LabelRow, clips: Sequence[Clip]) -> list[Clip] | ClipFailure:
+        """The frames of a row that are to be looked at and whose detections no run has kept, in chunks."""
+        stored = self._ports.ledger.detections(self._plan.job.recipe_id, row.data_hash) if row.frames > 1 else ()
+        kept = {frame.frame_index for frame in stored}
+        missing: list[Clip] = []
+        for clip in clips:
+            wanted = self._wanted(clip)
+            if isinstance(wanted, ClipFailure):
+                return wanted
+            new = [index for index in wanted if index not in kept]
+            missing += [replace(clip, frame_indices=chunk) for chunk in in_batches(new, CHUNK_FRAMES)]
+        if missing:
+            return missing
+        if kept:  # all of it, and the file was another one then: ask once more, so that the row comes to its end
+            return [replace(clips[-1], frame_indices=[max(kept)])]
+        return ClipFailure(Reason.FRAME_COUNT, "it has no frames")
+
+    def _wanted(self, clip: Clip) -> Sequence[int] | ClipFailure:
+        if clip.video_frames is None:
+            return clip.frame_indices
+        with self._attempt([clip.data_hash]):
+            times_s = ask_alone(lambda: self._ports.inference.frame_times_s(clip))
+        self._ports.ledger.give_back_attempt(self._plan.job, [clip.data_hash])
+        return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
+
+    def _infer(self, batch: Sequence[_Part]) -> Iterator[Inferred]:
+        for part in batch:
+            if part.failure:
+                yield from self._end(part.row, part.failure)
+        asked = [(part, part.clip) for part in batch if part.clip and part.row.data_hash not in self._failed]
+        if not asked:
+            return
+        with self._attempt([part.row.data_hash for part, _ in asked]):
+            answers = infer_isolated(self._ports.inference, [clip for _, clip in asked])
+        failures = {
+            part.row: answer
+            for (part, _), answer in zip(asked, answers, strict=True)
+            if isinstance(answer, ClipFailure)
+        }
+        chunks = [
+            Chunk(part.row.data_hash, answer, part.ends_row)
+            for (part, _), answer in zip(asked, answers, strict=True)
+            if not isinstance(answer, ClipFailure) and part.row not in failures
+        ]
+        self._ports.ledger.put_detections(self._plan.job, self._run_id, chunks)
+        self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
+        for row, failure in failures.items():
+            yield from self._end(row, failure)
+        for part, _ in asked:
+            if part.ends_row and part.row not in failures:
+                yield from self._end(part.row, None)
+
+    @contextmanager
+    def _attempt(self, data_hashes: Sequence[str]) -> Iterator[None]:
+        """Counted while it lasts, so that whatever kills this run is counted; given back for any other end."""
+        self._ports.ledger.start_attempt(self._plan.job, data_hashes)
+        try:
+            yield
+        except BaseException:
+            self._ports.ledger.give_back_attempt(self._plan.job, data_hashes)
+            raise
+
+    def _end(self, row: LabelRow, failure: ClipFailure | None) -> Iterator[Inferred]:
+        """The row's files go, but for the pictures of the first still rows."""
+        if failure:
+            self._failed.add(row.data_hash)
+        for path in self._files.pop(row.data_hash, []):
+            if row.data_type == "image" and len(self.pictures) < SAMPLE_ROWS:
+                self.pictures[row.data_hash] = path
+            else:
+                path.unlink(missing_ok=True)
+        yield row, failure

@@ -1,0 +1,27 @@
+"""What a run has done so far, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Tally:
+    """What became of the rows of a run so far; the counters of objects are by class feature hash."""
+
+    labelled: int = 0
+    empty: int = 0
+    inferred_frames: int = 0
+    objects: Counter[str] = field(default_factory=Counter)
+    dropped_by_cap: Counter[str] = field(default_factory=Counter)
+    dropped_without_mask: Counter[str] = field(default_factory=Counter)
+    dropped_short_tracks: Counter[str] = field(default_factory=Counter)
+    left_alone: Counter[str] = field(default_factory=Counter)
+    set_aside: Counter[str] = field(default_factory=Counter)
+    messages: list[str] = field(default_factory=list)
+    stopped_by: str | None = None
+
+    @property
+    def finished(self) -> int:
+        return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total()
