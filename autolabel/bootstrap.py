@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -29,6 +30,9 @@ from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, p
 from autolabel.settings import Settings
 from autolabel.sync import Ports, Run
 from autolabel.worker import Answer, InferenceProcess, run_clips
+
+if TYPE_CHECKING:
+    from autolabel.album import Album
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -58,17 +62,34 @@ class Session:
     def plan(self, options: Options) -> Plan:
         return make_plan(self.ports.source, self.ports.ledger, self.project, self.recipe, options)
 
-    def run(self, plan: Plan, *, saves: bool = True) -> Run:
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        return Run(plan, self.recipe, self.ports, run_id, saves=saves)
+    def run(self, plan: Plan, *, saves: bool = True) -> tuple[Run, Album]:
+        """A run, and what it is going to show."""
+        run_id = new_id()
+        album = new_album(self.settings, self.project.classes, run_id)
+        return Run(plan, self.recipe, self.ports, run_id, album, saves=saves), album
 
-    def write_report(self, run: Run) -> Path:
+    def write_report(self, run: Run, album: Album) -> Path:
         """The run's page; see `report`."""
-        from autolabel.report import write_report
+        from autolabel.report import push_page, write_report
 
         path = self.settings.home / "reports" / f"{run.id}.html"
-        write_report(path, self.project, run.summary(), run.samples)
+        page = push_page(self.project, self.recipe, run.summary(), self.settings.domain)
+        write_report(path, page, album)
         return path
+
+
+def new_id() -> str:
+    """Of a run: when it began, and enough chance to be its own."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
+    from autolabel.album import Album
+    from autolabel.remote.frames import read_frames
+
+    return Album(
+        classes, seed, partial(read_frames, max_pixels=settings.max_image_pixels) if settings.report_images else None
+    )
 
 
 def project_hash(text: str) -> str:

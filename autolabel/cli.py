@@ -203,16 +203,16 @@ def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, s
     """Run the plan, print what became of it, and end with the exit code that says so."""
     from autolabel.console import print_result, progress
 
-    run = session.run(plan, saves=saves)
+    run, album = session.run(plan, saves=saves)
     with progress(len(plan.todo)) as on_step:
         run.execute(options, on_step)
     summary, messages = run.summary(), run.tally.messages
     if not as_json:
         print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, messages)
     report = None
-    if run.samples:
+    if album.rows:
         try:
-            report = session.write_report(run)
+            report = session.write_report(run, album)
         except OSError as error:
             typer.echo(f"the labels are written, but not the report: {error}", err=True)
     if as_json:

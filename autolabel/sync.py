@@ -14,18 +14,30 @@ from typing import Any
 from autolabel.core.assemble import Instance, assemble, lacks_mask
 from autolabel.core.detections import FrameLabels
 from autolabel.core.identity import digest
+from autolabel.core.prompts import Shape
 from autolabel.core.rows import Destination, LabelRow, Reason
 from autolabel.engine import STRIKES, Background, in_batches, infer_isolated, prefetch
 from autolabel.errors import PermanentFloodError, PermanentMediaError, TransientError
 from autolabel.ledger import Ledger, Move, State
 from autolabel.plan import Options, Plan, pathway_of
-from autolabel.protocols import Clip, ClipFailure, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
+from autolabel.protocols import (
+    Clip,
+    ClipFailure,
+    Gallery,
+    Inference,
+    Left,
+    Outcome,
+    Receipt,
+    Refused,
+    Sink,
+    Source,
+    Write,
+)
 from autolabel.recipe import Recipe
 
 GUARD_ROWS = 20
 GUARD_SHARE = 0.30
 SUSPECT_ATTEMPTS = 2
-SAMPLE_ROWS = 60
 HAND_OVER_ROWS = 50
 
 Labelled = tuple[LabelRow, list[FrameLabels] | ClipFailure]
@@ -50,14 +62,12 @@ class Tally:
     def finished(self) -> int:
         return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total()
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A delivered row with its picture still at hand, for the report."""
-
-    row: LabelRow
-    path: Path
-    instances: tuple[Instance, ...]
+    def count_dropped(self, frames: Iterable[FrameLabels], shapes: Mapping[str, Shape]) -> None:
+        """What was found on them and is not labelled."""
+        for frame in frames:
+            self.dropped_by_cap.update(frame.dropped_by_cap)
+            bare = (found.feature_hash for found in frame.detections if lacks_mask(found, shapes))
+            self.dropped_without_mask.update(bare)
 
 
 @dataclass(frozen=True)
@@ -74,17 +84,20 @@ class Ports:
 class Run:
     """One execution of a plan. Whatever stops it, the ledger holds every row where the next run takes it up.
 
-    `saves` is False when labels stand on our branch already and are only to be published.
+    `gallery` gets every row that this run finishes. `saves` is False when labels stand on our branch already and are
+    only to be published.
     """
 
-    def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, *, saves: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, gallery: Gallery, *, saves: bool = True
+    ) -> None:
         self.id = run_id
         self.plan = plan
         self.tally = Tally()
-        self.samples: list[Sample] = []
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
-        self._paths: dict[str, Path] = {}
+        self._gallery = gallery
+        self._clips: dict[str, list[Clip]] = {}
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
@@ -202,7 +215,7 @@ class Run:
         for row, frames in labelled.items():
             if not isinstance(frames, ClipFailure):
                 self.tally.inferred_frames += len(frames)
-            self._keep_or_drop(row, ready[row])
+            self._clips[row.data_hash] = ready[row]
             yield row, frames
 
     def _ask(self, data_hashes: Sequence[str], clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
@@ -212,14 +225,6 @@ class Run:
         except BaseException:
             self._ledger.give_back_attempt(self._job, data_hashes)
             raise
-
-    def _keep_or_drop(self, row: LabelRow, clips: Sequence[Clip]) -> None:
-        """Pictures of the first rows stay until the report is drawn; the others go at once."""
-        for clip in clips:
-            if len(self._paths) < SAMPLE_ROWS:
-                self._paths[row.data_hash] = clip.path
-            else:
-                clip.path.unlink(missing_ok=True)
 
     def _stop_floods(self, first: Sequence[Labelled]) -> None:
         hits: Counter[str] = Counter()
@@ -243,22 +248,30 @@ class Run:
             if isinstance(frames, ClipFailure):
                 outcomes[row.data_hash] = Refused(frames.reason, frames.message)
                 continue
-            self._count_dropped(frames)
+            self.tally.count_dropped(frames, self._recipe.shapes)
             instances = assemble(frames, self._recipe.shapes, self._job.recipe_id, row.data_hash)
-            self._sample(row, instances)
             if instances:
                 writes.append(Write(row, tuple(instances), row.data_hash in self.plan.on_branch))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
+        self._show([row for row, _ in batch], outcomes, {write.row.data_hash: write.instances for write in writes})
         on_step(self.tally)
 
-    def _count_dropped(self, frames: Sequence[FrameLabels]) -> None:
-        for frame in frames:
-            self.tally.dropped_by_cap.update(frame.dropped_by_cap)
-            bare = (found.feature_hash for found in frame.detections if lacks_mask(found, self._recipe.shapes))
-            self.tally.dropped_without_mask.update(bare)
+    def _show(
+        self,
+        rows: Sequence[LabelRow],
+        outcomes: Mapping[str, Outcome | None],
+        instances: Mapping[str, tuple[Instance, ...]],
+    ) -> None:
+        """What is done may be looked at; after that, the media are not needed any more."""
+        for row in rows:
+            clips = self._clips.pop(row.data_hash, [])
+            if outcomes[row.data_hash] is None or isinstance(outcomes[row.data_hash], Receipt):
+                self._gallery.add(row, instances.get(row.data_hash, ()), clips)
+            for clip in clips:
+                clip.path.unlink(missing_ok=True)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""
@@ -313,10 +326,6 @@ class Run:
     def _hand_over(self) -> None:
         for batch in in_batches(self.plan.handed_over, HAND_OVER_ROWS):
             self._proceed(batch)
-
-    def _sample(self, row: LabelRow, instances: Sequence[Instance]) -> None:
-        if row.data_hash in self._paths:
-            self.samples.append(Sample(row, self._paths[row.data_hash], tuple(instances)))
 
     def _move(self, moves: Iterable[Move]) -> None:
         self._ledger.move(self._job, self.id, list(moves))

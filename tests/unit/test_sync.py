@@ -29,6 +29,7 @@ from platform_fakes import (
     DONE,
     RECIPE,
     REVIEW,
+    FakeGallery,
     FakePlatform,
     ScriptedInference,
     make_project,
@@ -52,6 +53,7 @@ class Bench:
         self.folder = folder
         self.recipe = recipe
         self.runs = 0
+        self.gallery = FakeGallery()
 
     def plan(self, **options: object) -> Plan:
         return make_plan(
@@ -65,7 +67,7 @@ class Bench:
     def push(self, **options: object) -> Run:
         self.runs += 1
         ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
-        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}")
+        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}", self.gallery)
         self.last = run
         run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]
         return run
@@ -394,5 +396,15 @@ def test_progress_is_told_after_every_batch(tmp_path: Path) -> None:
     def note(tally: Tally) -> None:
         seen.append(tally.finished)
 
-    Run(bench.plan(), RECIPE, ports, "run").execute(Options(write_rows=1), note)
+    Run(bench.plan(), RECIPE, ports, "run", FakeGallery()).execute(Options(write_rows=1), note)
     assert seen[-1] == 3
+
+
+def test_what_a_run_finishes_is_shown_while_its_media_are_there_and_they_go_then(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(30))
+    platform.unreadable["row-03"] = PermanentMediaError("decode", "no picture")
+    platform.refuses.add("row-04")
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    assert bench.gallery.shown == {f"row-{i:02}": (1, True) for i in range(30) if i not in (3, 4)}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("row")] == []
