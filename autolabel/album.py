@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 
@@ -24,9 +24,10 @@ JPEG_QUALITY = 80
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame as it is shown: a JPEG and what lies over it."""
+    """One frame as it is shown: a JPEG and what lies over it; `time_s` is its place in a video."""
 
     frame_index: int
+    time_s: float | None
     width_px: int
     height_px: int
     jpeg_base64: str
@@ -60,14 +61,14 @@ class Histogram:
 class Album:
     """A `Gallery` of bounded size: pictures are shrunk, and only those that may be shown are kept.
 
-    `seed` decides the random sample; without `read_frames` no picture is read or kept.
+    `seed` decides the random sample; without a `reader` no picture is read or kept.
     """
 
-    def __init__(self, classes: Sequence[OntologyClass], seed: str, read_frames: FrameReader | None) -> None:
+    def __init__(self, classes: Sequence[OntologyClass], seed: str, reader: FrameReader | None) -> None:
         self.rows = 0
         self.scores: dict[str, Histogram] = {}
         self._classes = {item.feature_hash: item for item in classes}
-        self._read_frames = read_frames
+        self._reader = reader
         self._picks = Picks(seed)
         self._cards: dict[str, Card] = {}
 
@@ -98,7 +99,7 @@ class Album:
 
     def _pictures(self, instances: Sequence[Instance], clips: Sequence[Clip]) -> Iterator[Picture]:
         """A still picture large; of several frames a strip, evenly spread. What cannot be read is not shown."""
-        if self._read_frames is None:
+        if self._reader is None:
             return
         frames = [index for clip in clips for index in clip.frame_indices]
         wanted = set(spread(frames, STRIP_FRAMES))
@@ -106,14 +107,19 @@ class Album:
         places = _by_frame(instances, self._classes)
         try:
             for clip in clips:
-                if wanted.intersection(clip.frame_indices):
-                    yield from (
-                        _picture(index, picture, places.get(index, []), side_px)
-                        for index, picture in self._read_frames(clip)
-                        if index in wanted
-                    )
+                shown = [index for index in clip.frame_indices if index in wanted]
+                for index, picture, time_s in _frames(self._reader, replace(clip, frame_indices=shown)):
+                    yield _picture(index, time_s, picture, places.get(index, []), side_px)
         except PermanentMediaError:
             return
+
+
+def _frames(reader: FrameReader, clip: Clip) -> Iterator[tuple[int, RGB, float | None]]:
+    """(frame index, picture, time in seconds: of a video only)."""
+    if clip.frame_indices:
+        times_s = None if clip.video_frames is None else reader.frame_times_s(clip)
+        for index, picture in reader.read(clip):
+            yield index, picture, None if times_s is None else float(times_s[index])
 
 
 def _by_frame(
@@ -127,7 +133,11 @@ def _by_frame(
 
 
 def _picture(
-    frame_index: int, picture: RGB, places: Sequence[tuple[OntologyClass, Placement]], side_px: int
+    frame_index: int,
+    time_s: float | None,
+    picture: RGB,
+    places: Sequence[tuple[OntologyClass, Placement]],
+    side_px: int,
 ) -> Picture:
     shown = tint(picture, places, side_px)
     height, width = shown.shape[:2]
@@ -135,4 +145,4 @@ def _picture(
     assert ok
     encoded = base64.b64encode(jpeg.tobytes()).decode()
     font_px = caption_font_px(width, height)
-    return Picture(frame_index, width, height, encoded, font_px, tuple(marks(places, width, height, font_px)))
+    return Picture(frame_index, time_s, width, height, encoded, font_px, tuple(marks(places, width, height, font_px)))

@@ -25,11 +25,11 @@ from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Clip, Sink, Source
+from autolabel.protocols import Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
 from autolabel.sync import Ports, Run
-from autolabel.worker import Answer, InferenceProcess, run_clips
+from autolabel.worker import Answers, InferenceProcess, run_clips
 
 if TYPE_CHECKING:
     from autolabel.album import Album
@@ -85,11 +85,9 @@ def new_id() -> str:
 
 def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
     from autolabel.album import Album
-    from autolabel.remote.frames import read_frames
+    from autolabel.remote.frames import MediaReader
 
-    return Album(
-        classes, seed, partial(read_frames, max_pixels=settings.max_image_pixels) if settings.report_images else None
-    )
+    return Album(classes, seed, MediaReader(settings.max_image_pixels) if settings.report_images else None)
 
 
 def project_hash(text: str) -> str:
@@ -254,13 +252,11 @@ def _ssh_key(settings: Settings) -> str:
     )
 
 
-def load_inference(
-    recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int
-) -> Callable[[Sequence[Clip]], list[Answer]]:
-    """Runs in the inference process: load the models, return what answers clips there."""
+def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
+    """Runs in the inference process: load the models, return what answers there."""
     from autolabel.models import load_detector, load_segmenter
     from autolabel.pipeline import infer
-    from autolabel.remote.frames import read_frames
+    from autolabel.remote.frames import MediaReader
 
     config = recipe.config
     detector = load_detector(config.detector.family, config.detector.weights, device)
@@ -277,9 +273,8 @@ def load_inference(
         nms_iou=config.nms_iou,
         cross_class_iou=config.cross_class_iou,
     )
-    return partial(
-        run_clips,
-        read_frames=partial(read_frames, max_pixels=max_image_pixels),
-        infer_frames=answer,
-        batch_frames=batch_frames,
+    reader = MediaReader(max_image_pixels)
+    return Answers(
+        infer=partial(run_clips, reader=reader, infer_frames=answer, batch_frames=batch_frames),
+        frame_times_s=reader.frame_times_s,
     )

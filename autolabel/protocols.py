@@ -23,15 +23,17 @@ RGB = NDArray[np.uint8]
 class Clip:
     """Some frames of one label row in one spooled file: what a worker decodes.
 
-    - `frame_indices`: within the label row; a still image is `range(0, 1)`.
-    - `width_px`, `height_px`: what the platform says of the row; a picture of another size is refused.
+    - `frame_indices`: within the label row, rising; a still picture has one, within a group its place there.
+    - `width_px`, `height_px`: what the platform says of the picture; one of another size is refused.
+    - `video_frames`: how many frames the platform counts in the file; None where it is a still picture.
     """
 
     data_hash: str
     path: Path
-    frame_indices: range
+    frame_indices: Sequence[int]
     width_px: int
     height_px: int
+    video_frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,17 @@ class BoxSegmenter(Protocol):
 
 
 class FrameReader(Protocol):
-    def __call__(self, clip: Clip) -> Iterable[tuple[int, RGB]]:
-        """Decode a clip's frames in order, as (frame index, picture).
+    """What decodes clips. Both methods raise PermanentMediaError with its reason.
 
-        Raises PermanentMediaError with its reason for a file that is no such picture, too large, or of another size.
-        """
+    For a file that is no such picture or video, too large, of another size, or with another count of frames.
+    """
+
+    def read(self, clip: Clip) -> Iterable[tuple[int, RGB]]:
+        """Decode a clip's frames in order, as (frame index, picture): one in memory at a time."""
+        ...
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        """When each frame of a video's file is shown, in seconds after the first: (video_frames,), rising."""
         ...
 
 
@@ -79,6 +87,10 @@ class Inference(Protocol):
         Raises PermanentInferenceError when the models cannot answer these clips.
         Raises PermanentModelError when the models cannot be loaded.
         """
+        ...
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        """See `FrameReader`; raises as it does, and TransientWorkerDiedError."""
         ...
 
     def close(self) -> None: ...

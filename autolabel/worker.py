@@ -8,12 +8,16 @@ import multiprocessing
 import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
@@ -29,13 +33,20 @@ from autolabel.protocols import RGB, Clip, ClipFailure, FrameReader
 logger = logging.getLogger(__name__)
 
 Answer = list[FrameLabels] | ClipFailure
-Infer = Callable[[Sequence[Clip]], list[Answer]]
 InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
 Item = TypeVar("Item")
 
 TERMINATE_TIMEOUT_S = 2.0
 LOAD_TRIES = 3
 LOAD = "load"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What answers in the inference process: one function a question of `Inference`."""
+
+    infer: Callable[[Sequence[Clip]], list[Answer]]
+    frame_times_s: Callable[[Clip], NDArray[np.float64]]
 
 
 class InferenceProcess:
@@ -45,7 +56,7 @@ class InferenceProcess:
     of one. Where it fails, that question raises its error and the next one tries again.
     """
 
-    def __init__(self, load: Callable[[], Infer]) -> None:
+    def __init__(self, load: Callable[[], Answers]) -> None:
         self._load = load
         self._child: tuple[BaseProcess, Connection] | None = None
 
@@ -54,10 +65,17 @@ class InferenceProcess:
 
         A death while the models load is no clip's fault: it is tried again, and in the end a PermanentModelError.
         """
+        answers: list[Answer] = self._ask_loaded("infer", list(clips))
+        return answers
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        times_s: NDArray[np.float64] = self._ask_loaded("frame_times_s", clip)
+        return times_s
+
+    def _ask_loaded(self, name: str, argument: Any) -> Any:
         if self._child is None:
             self._start_loaded()
-        answers: list[Answer] = self._ask(list(clips))
-        return answers
+        return self._ask((name, argument))
 
     def _start_loaded(self) -> None:
         died = None
@@ -129,15 +147,15 @@ class InferenceProcess:
         return TransientWorkerDiedError(f"the inference process ended without an answer ({how})")
 
 
-def _serve(load: Callable[[], Infer], pipe: Connection) -> None:
+def _serve(load: Callable[[], Answers], pipe: Connection) -> None:
     """The child's life: load when told to, then answer until the parent is gone."""
-    infer: Infer | None = None
+    answers: Answers | None = None
     try:
         while True:
             question = pipe.recv()
             try:
-                infer = infer or load()
-                reply: Any = LOAD if question == LOAD else infer(question)
+                answers = answers or load()
+                reply: Any = LOAD if question == LOAD else getattr(answers, question[0])(question[1])
             except AutolabelError as exc:
                 reply = exc
             except Exception as exc:  # the one outer handler: models fail in ways of their own
@@ -150,7 +168,7 @@ def _serve(load: Callable[[], Infer], pipe: Connection) -> None:
 
 
 def run_clips(
-    clips: Sequence[Clip], read_frames: FrameReader, infer_frames: InferFrames, batch_frames: int
+    clips: Sequence[Clip], reader: FrameReader, infer_frames: InferFrames, batch_frames: int
 ) -> list[Answer]:
     """Decode clips, infer in batches of one picture size that may span clips, and put the answers back in order.
 
@@ -160,7 +178,7 @@ def run_clips(
     labels: list[list[FrameLabels]] = [[] for _ in clips]
     failures: dict[int, ClipFailure] = {}
     for positions in _by_size(clips):
-        frames = _decode(clips, positions, read_frames, failures)
+        frames = _decode(clips, positions, reader, failures)
         for batch in _batches(frames, batch_frames):
             answers = infer_frames([(index, image) for _, index, image in batch])
             for (position, _, _), answer in zip(batch, answers, strict=True):
@@ -169,12 +187,12 @@ def run_clips(
 
 
 def _decode(
-    clips: Sequence[Clip], positions: Iterable[int], read_frames: FrameReader, failures: dict[int, ClipFailure]
+    clips: Sequence[Clip], positions: Iterable[int], reader: FrameReader, failures: dict[int, ClipFailure]
 ) -> Iterator[tuple[int, int, RGB]]:
     """(clip position, frame index, picture) of clips one after the other; what fails is noted in `failures`."""
     for position in positions:
         try:
-            for index, image in read_frames(clips[position]):
+            for index, image in reader.read(clips[position]):
                 yield position, index, image
         except PermanentMediaError as exc:
             failures[position] = ClipFailure(Reason(exc.reason), str(exc))
@@ -193,6 +211,11 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
 
 
 def _with_digest(frames: Sequence[FrameLabels], path: Path) -> list[FrameLabels]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _digest(path, path.stat().st_mtime_ns)
     return [replace(frame, image_digest=digest) for frame in frames]
+
+
+@lru_cache(maxsize=1)  # a long video is asked for in many clips
+def _digest(path: Path, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import PromptPlan
+from autolabel.core.rows import Reason
+from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
+from autolabel.worker import Answers
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,24 @@ class BoxShapedSegmenter:
         return mask_from_window(np.full((bottom - top, right - left), not self._empty), left, top, 0.9)
 
 
-def load_obedient_inference() -> Callable[[Sequence[Clip]], list[list[FrameLabels]]]:
+class BlackReader:
+    """A FrameReader: black frames of a clip's size; clips named "bad" or "half" cannot be read (to their end)."""
+
+    def read(self, clip: Clip) -> Iterator[tuple[int, RGB]]:
+        for index in clip.frame_indices:
+            if index == 1 and clip.data_hash == "half":
+                raise PermanentMediaError(Reason.DECODE, "half a file")
+            if clip.data_hash == "bad":
+                raise PermanentMediaError(Reason.WRONG_SIZE, "4x4, not 5x5")
+            yield index, np.zeros((clip.height_px, clip.width_px, 3), np.uint8)
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        return np.arange(clip.video_frames or 0) / 25
+
+
+def load_obedient_inference() -> Answers:
     """For an inference process: answers with its process id as the frame index, or does what a clip's name says."""
-    return lambda clips: [_obey(clip) for clip in clips]
+    return Answers(lambda clips: [_obey(clip) for clip in clips], lambda clip: np.arange(clip.video_frames or 0) / 25)
 
 
 def _obey(clip: Clip) -> list[FrameLabels]:
@@ -80,6 +98,6 @@ def _obey(clip: Clip) -> list[FrameLabels]:
     return [FrameLabels(os.getpid(), clip.width_px, clip.height_px, ())]
 
 
-def load_and_die() -> Callable[[Sequence[Clip]], list[list[FrameLabels]]]:
+def load_and_die() -> Answers:
     """For an inference process: what an out-of-memory kill during loading looks like."""
     os._exit(137)

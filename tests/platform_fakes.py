@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autolabel.core.assemble import Instance
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.prompts import ClassPlan, PromptPlan
@@ -161,6 +164,10 @@ class ScriptedInference:
         if any(clip.data_hash in self._odd for clip in clips):
             raise PermanentInferenceError("mat1 and mat2 shapes cannot be multiplied")
         return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        """25 frames a second."""
+        return np.arange(clip.video_frames or 0) / 25
 
     def _frame(self, clip: Clip, index: int) -> FrameLabels:
         cars = tuple(

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     GONE = "gone"
     DECODE = "decode"
     WRONG_SIZE = "wrong_size"
+    FRAME_COUNT = "frame_count"
     TOO_LARGE = "too_large"
     DOWNLOAD = "download"
     CRASH = "crash"
@@ -52,6 +53,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.GONE: "no longer in the project",
     Reason.DECODE: "the file is no picture that can be decoded",
     Reason.WRONG_SIZE: "the picture's size is not what the platform says",
+    Reason.FRAME_COUNT: "the video has other frames than the platform counts",
     Reason.TOO_LARGE: "over the limit on pixels or bytes",
     Reason.DOWNLOAD: "the file could not be downloaded",
     Reason.CRASH: "the inference process died on it three times",

@@ -1,4 +1,4 @@
-"""A spooled picture file -> upright RGB frames, under limits. Files come from anywhere and are not trusted."""
+"""A spooled file -> upright RGB frames, under limits. Files come from anywhere and are not trusted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
+from autolabel.remote.video import Video
 
 # What the platform takes as images, and no other: Pillow's EPS reader, for one, starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")
@@ -32,8 +34,40 @@ BACKDROP = (255, 255, 255)
 Image.MAX_IMAGE_PIXELS = None
 
 
-def read_frames(clip: Clip, max_pixels: int) -> Iterator[tuple[int, RGB]]:
-    """The one frame of a still picture, as (frame index, (H, W, 3) uint8).
+class MediaReader:
+    """`protocols.FrameReader` over Pillow and PyAV, for one inference process.
+
+    Frames of a video are decoded in order from the start of the file; the last one stays open, so that the next clip
+    of it goes on where the one before stopped.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._open: tuple[Clip, Video] | None = None
+
+    def read(self, clip: Clip) -> Iterator[tuple[int, RGB]]:
+        if clip.video_frames is None:
+            yield clip.frame_indices[0], read_still(clip, self._max_pixels)
+        else:
+            yield from self._video(clip, clip.frame_indices[0]).read(clip.frame_indices)
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        return self._video(clip, 0).times_s
+
+    def _video(self, clip: Clip, first_index: int) -> Video:
+        if self._open is not None:
+            opened, video = self._open
+            if opened.path == clip.path and video.next_index <= first_index:
+                return video
+            self._open = None
+            video.close()
+        video = Video(clip, self._max_pixels)
+        self._open = clip, video
+        return video
+
+
+def read_still(clip: Clip, max_pixels: int) -> RGB:
+    """The one frame of a still picture.
 
     - Sizes are read off the header and checked before any pixel is decoded.
     - Turned by its EXIF orientation where that gives the platform's width and height; where only the stored size
@@ -49,10 +83,9 @@ def read_frames(clip: Clip, max_pixels: int) -> Iterator[tuple[int, RGB]]:
             warnings.simplefilter("ignore")  # about oddities of the file that Pillow copes with
             with Image.open(clip.path, formats=_readable_formats()) as image:
                 _check_header(image, clip, max_pixels)
-                pixels = _to_rgb(_upright(image, clip))
+                return _to_rgb(_upright(image, clip))
     except BROKEN as exc:
         raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
-    yield clip.frame_indices[0], pixels
 
 
 def _readable_formats() -> list[str]:

@@ -112,6 +112,22 @@ class Person:
     def save(self, label: Json) -> LabelRow:
         return labels.saved(self.store, self.row(), label, self.email)
 
+    @property
+    def frame(self) -> int:
+        return int(self.wanted.get("frame", 0))
+
+    def frame_labels(self, label: Json) -> Json:
+        """The labels of the wanted frame: of a group's file, or by number in a video."""
+        units: Json = label["data_units"]
+        if self.data_hash not in units:
+            chosen: Json = list(units.values())[self.frame]["labels"]
+            return chosen
+        labels: Json = units[self.data_hash]["labels"]
+        if "objects" in labels:
+            return labels
+        by_frame: Json = labels.setdefault(str(self.frame), {"objects": [], "classifications": []})
+        return by_frame
+
     def feature(self, kind: str) -> Json:
         """The wanted ontology object or classification, by feature hash or by name."""
         wanted = self.wanted.get("class")
@@ -163,7 +179,7 @@ def _draw(person: Person) -> Changed:
         **_geometry(entry["shape"], person.wanted["box_norm"]),
     }
     label = _as_label(person.row())
-    _objects(label, person.data_hash).append(drawn)
+    person.frame_labels(label)["objects"].append(drawn)
     label["object_answers"][object_hash] = {"objectHash": object_hash, "classifications": []}
     return [person.save(label)]
 
@@ -191,11 +207,17 @@ def _edit(person: Person) -> Changed:
 
 
 def _delete(person: Person) -> Changed:
+    """The whole object, from every frame that has it."""
     label = _as_label(person.row())
-    drawn = _find_object(label, person)
-    _objects(label, person.data_hash).remove(drawn)
+    gone = _find_object(label, person)["objectHash"]
+
+    def without(frame: Json) -> Json:
+        return frame | {"objects": [drawn for drawn in frame["objects"] if drawn["objectHash"] != gone]}
+
+    for unit in label["data_units"].values():
+        unit["labels"] = labels.per_frame(without, unit["labels"])
     for part in ("object_answers", "object_actions"):
-        label[part].pop(drawn["objectHash"], None)
+        label[part].pop(gone, None)
     return [person.save(label)]
 
 
@@ -218,7 +240,7 @@ def _classify(person: Person) -> Changed:
         "classificationHash": classification_hash,
         "featureHash": entry["featureNodeHash"],
         "spaces": {},
-        "range": [[0, 0]],
+        "range": [[person.frame, person.frame]],
         "createdAt": now,
         "lastEditedAt": now,
         "confidence": 1.0,
@@ -266,15 +288,11 @@ def _as_label(row: LabelRow) -> Json:
     return {"branch_name": row.branch, "data_units": units} | {p: content[p] for p in parts}
 
 
-def _objects(label: Json, data_hash: str) -> list[Json]:
-    objects: list[Json] = label["data_units"][data_hash]["labels"]["objects"]
-    return objects
-
-
 def _find_object(label: Json, person: Person) -> Json:
-    for drawn in _objects(label, person.data_hash):
+    for drawn in person.frame_labels(label)["objects"]:
         if drawn["objectHash"] == person.wanted["object_hash"]:
-            return drawn
+            found: Json = drawn
+            return found
     raise _invalid(f"no object {person.wanted['object_hash']} on this row")
 
 

@@ -10,7 +10,7 @@ Decided here, because the real server's behaviour is not known (dossier, section
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -75,8 +75,8 @@ def create_rows(call: Call) -> list[Json]:
 def new_row(store: Store, project: Project, data_hash: str, branch: str) -> LabelRow:
     """An initialised row with nothing drawn in it."""
     label_hash = label_hash_of(project.project_hash, data_hash, branch)
-    labels = {data_hash: EMPTY_LABELS}
-    now = store.now()
+    unit, now = store.get(DataUnit, data_hash), store.now()
+    labels = {key: {} if item.data_type == "video" else EMPTY_LABELS for key, item in store.frames(unit)}
     return LabelRow(label_hash, project.project_hash, data_hash, branch, now, now, labels=labels)
 
 
@@ -96,8 +96,10 @@ def _encoded(call: Call, row: LabelRow) -> Json:
     """A row as the SDK reads it, filtered by feature where the call asks for that."""
     unit = call.store.get(DataUnit, row.data_hash)
     item = call.store.get(Item, unit.item_uuid)
-    with_url = call.payload.get("get_signed_url")
     dataset = call.store.get(Dataset, unit.dataset_hash)
+    units = {key: _encoded_unit(call, key, file, row.labels[key]) for key, file in call.store.frames(unit)}
+    if item.data_type == "img_group":
+        units = {key: one | {"data_sequence": str(i)} for i, (key, one) in enumerate(units.items())}
     encoded = {
         "label_hash": row.label_hash,
         "branch_name": row.branch,
@@ -107,21 +109,10 @@ def _encoded(call: Call, row: LabelRow) -> Json:
         "dataset_hash": unit.dataset_hash,
         "dataset_title": dataset.title,
         "data_title": unit.title,
-        "data_type": "image",
+        "data_type": item.data_type,
         "label_status": "LABEL_IN_PROGRESS",
         "is_valid": True,
-        "data_units": {
-            unit.data_hash: {
-                "data_hash": unit.data_hash,
-                "data_title": unit.title,
-                "data_link": call.signed_url("GET", f"/blobs/{item.uuid}") if with_url else None,
-                "data_type": item.mime_type,
-                "data_sequence": 0,
-                "width": item.width,
-                "height": item.height,
-                "labels": row.labels[unit.data_hash],
-            }
-        },
+        "data_units": units,
         "object_answers": row.object_answers,
         "classification_answers": row.classification_answers,
         "object_actions": row.object_actions,
@@ -130,13 +121,28 @@ def _encoded(call: Call, row: LabelRow) -> Json:
     return _with_features(encoded, call.payload)
 
 
+def _encoded_unit(call: Call, key: str, item: Item, labels: Json) -> Json:
+    with_url = call.payload.get("get_signed_url")
+    encoded: Json = {
+        "data_hash": key,
+        "data_title": item.name,
+        "data_link": call.signed_url("GET", f"/blobs/{item.uuid}") if with_url else None,
+        "data_type": item.mime_type,
+        "data_sequence": 0,
+        "width": item.width,
+        "height": item.height,
+        "labels": labels,
+    }
+    return encoded | ({"data_fps": item.fps, "data_duration": item.duration_s} if item.fps else {})
+
+
 def _with_features(encoded: Json, wanted: Json) -> Json:
     """Hide the labels of other features. Saving what is left would delete them: that is real."""
     objects = wanted.get("include_object_feature_hashes")
     classifications = wanted.get("include_classification_feature_hashes")
     if objects is not None:
         units = {key: _keep_objects(u, objects) for key, u in encoded["data_units"].items()}
-        kept = {label["objectHash"] for unit in units.values() for label in unit["labels"]["objects"]}
+        kept = {label["objectHash"] for unit in units.values() for label in _objects(unit["labels"])}
         for part in ("object_answers", "object_actions"):
             encoded |= {part: {key: answer for key, answer in encoded[part].items() if key in kept}}
         encoded |= {"data_units": units}
@@ -148,8 +154,20 @@ def _with_features(encoded: Json, wanted: Json) -> Json:
 
 
 def _keep_objects(unit: Json, features: list[str]) -> Json:
-    objects = [label for label in unit["labels"]["objects"] if label["featureHash"] in features]
-    return unit | {"labels": unit["labels"] | {"objects": objects}}
+    def kept(labels: Json) -> Json:
+        return labels | {"objects": [label for label in labels["objects"] if label["featureHash"] in features]}
+
+    return unit | {"labels": per_frame(kept, unit["labels"])}
+
+
+def per_frame(change: Callable[[Json], Json], labels: Json) -> Json:
+    """The labels of one data unit, changed frame by frame: a video has them by frame number."""
+    return change(labels) if "objects" in labels else {frame: change(part) for frame, part in labels.items()}
+
+
+def _objects(labels: Json) -> list[Json]:
+    frames = [labels] if "objects" in labels else labels.values()
+    return [label for frame in frames for label in frame["objects"]]
 
 
 def parse_moment(text: str) -> datetime:
@@ -180,13 +198,17 @@ def saved(store: Store, row: LabelRow, label: Json, user: str) -> LabelRow:
     """`row` with the content of `label` in place of its own, or a refusal."""
     _check(store, row, label)
     decimals = store.settings().coordinate_decimals
-    units = label["data_units"].items()
+    units = label["data_units"]
     answers = label["classification_answers"].items()
+
+    def stored(labels: Json) -> Json:
+        return _stored_labels(labels, user, decimals)
+
     return replace(
         row,
         last_edited_at=store.now(),
         revision=row.revision + 1,
-        labels={key: _stored_labels(unit["labels"], user, decimals) for key, unit in units},
+        labels={key: per_frame(stored, units[key]["labels"]) for key in row.labels},
         object_answers=label["object_answers"],
         classification_answers={key: _signed_by(answer, user) for key, answer in answers},
         object_actions=label["object_actions"],
@@ -199,7 +221,7 @@ def _stored_labels(labels: Json, user: str, decimals: int) -> Json:
             key: _rounded(value, decimals) if key in GEOMETRY else value
             for key, value in _signed_by(label, user).items()
         }
-        for label in labels.get("objects", [])
+        for label in labels["objects"]
     ]
     return EMPTY_LABELS | {"objects": objects}
 
@@ -225,9 +247,9 @@ def _check(store: Store, row: LabelRow, label: Json) -> None:
         raise RefusedError(400, "INVALID_ARGUMENTS_ERROR", "a number is NaN or infinite")
     if label.get("branch_name") != row.branch:
         raise RefusedError(400, "INVALID_ARGUMENTS_ERROR", f"row {row.label_hash} is on {row.branch}")
-    if set(label["data_units"]) != {row.data_hash}:
-        raise RefusedError(400, "CORRUPTED_LABEL_ERROR", "the data units are not those of the row")
-    objects = [o for unit in label["data_units"].values() for o in unit["labels"]["objects"]]
+    item = store.get(Item, store.get(DataUnit, row.data_hash).item_uuid)
+    _check_units(row, label["data_units"], item)
+    objects = [o for unit in label["data_units"].values() for o in _objects(unit["labels"])]
     answers = label["classification_answers"]
     project = store.get(Project, row.project_hash)
     known = set(_features(store.get(Ontology, project.ontology_hash).editor))
@@ -236,8 +258,18 @@ def _check(store: Store, row: LabelRow, label: Json) -> None:
         raise RefusedError(400, "FEATURE_DOES_NOT_EXIST_ERROR", "a feature is not in the ontology")
     if not set(label["object_answers"]).issuperset(o["objectHash"] for o in objects):
         raise RefusedError(400, "ANSWER_DICTIONARY_ERROR", "an object has no entry in object_answers")
-    if any(frame != 0 for frame in _frames(label)):
+    if not all(0 <= frame < item.frame_count for frame in _frames(label)):
         raise RefusedError(400, "CORRUPTED_LABEL_ERROR", "a frame is outside the data unit")
+
+
+def _check_units(row: LabelRow, units: Json, item: Item) -> None:
+    """Labels are for the files of the row, and by frame number for a video only."""
+    if set(units) != set(row.labels):
+        raise RefusedError(400, "CORRUPTED_LABEL_ERROR", "the data units are not those of the row")
+    if any(("objects" in unit["labels"]) == (item.data_type == "video") for unit in units.values()):
+        raise RefusedError(
+            400, "CORRUPTED_LABEL_ERROR", f"these are not the labels of a row of type {item.data_type}"
+        )
 
 
 def _is_finite(node: Any) -> bool:
@@ -262,7 +294,10 @@ def _features(node: Any) -> Iterator[str]:
 
 
 def _frames(label: Json) -> Iterator[int]:
-    """Both ends of every frame range that the answers speak of."""
+    """Every frame of a video that has labels, and both ends of every range that the answers speak of."""
+    for unit in label["data_units"].values():
+        if "objects" not in unit["labels"]:
+            yield from map(int, unit["labels"])
     dynamic = [a for entry in label["object_actions"].values() for a in entry["actions"]]
     for answer in [*label["classification_answers"].values(), *dynamic]:
         for start, end in answer.get("range") or []:

@@ -1,22 +1,19 @@
-"""What labels hang on: projects, ontologies, datasets, stored files and their upload.
+"""What labels hang on: projects, ontologies, datasets.
 
-Not known of the real server, and decided here:
-- an image's width and height are reported with its EXIF orientation applied, as a browser shows it;
-- a file whose header cannot be read fails its upload job; one that is broken further in does not;
-- data added to a dataset becomes a task in every project that has the dataset;
-- a project made through the SDK gets the workflow Annotate -> Review -> Complete, since workflow
-  templates are made in the web app; naming one is refused.
-Only images can be uploaded so far.
+Not known of the real server, and decided here: a project made through the SDK gets the workflow
+Annotate -> Review -> Complete, since workflow templates are made in the web app; naming one is
+refused.
 """
 
-import uuid
 from dataclasses import replace
 
 from autolabel.sandbox.auth import bearer_token
+from autolabel.sandbox.storage import link, new_uuid, object_key, page, signed_url
 from autolabel.sandbox.store import (
     Call,
     Dataset,
     DataUnit,
+    Folder,
     Item,
     Json,
     LegacyRoutes,
@@ -24,23 +21,11 @@ from autolabel.sandbox.store import (
     Project,
     RefusedError,
     Store,
-    UploadJob,
     V2Routes,
 )
 from autolabel.sandbox.workflow import is_like, new_stages, new_tasks
 
 EMPTY_EDITOR: Json = {"objects": [], "classifications": []}
-OBJECT_PREFIX = "sandbox/"
-EXIF_ORIENTATION = 0x0112
-EXIF_SIDEWAYS = {5, 6, 7, 8}
-
-
-def _page(results: list[Json]) -> Json:
-    return {"results": results, "nextPageToken": None}
-
-
-def new_uuid() -> str:
-    return str(uuid.uuid4())
 
 
 # ------------------------------------------------------------------- projects and ontologies
@@ -59,12 +44,12 @@ def list_projects(call: Call) -> Json:
     exact, like = call.query.get("titleEq"), call.query.get("titleLike", ["%"])
     projects = call.store.table(Project).values()
     titled = [p for p in projects if is_like(p.title, like[0]) and p.title in (exact or [p.title])]
-    return _page([_encoded_project(call.store, project) for project in titled])
+    return page([_encoded_project(call.store, project) for project in titled])
 
 
 def list_datasets(call: Call) -> Json:
     datasets = [call.store.get(Dataset, h) for h in call.project().dataset_hashes]
-    return _page([{"datasetHash": d.dataset_hash, "title": d.title, "description": d.description} for d in datasets])
+    return page([{"datasetHash": d.dataset_hash, "title": d.title, "description": d.description} for d in datasets])
 
 
 def _encoded_project(store: Store, project: Project) -> Json:
@@ -150,7 +135,8 @@ def _encoded_ontology(ontology: Ontology) -> Json:
 def create_dataset(call: Call) -> Json:
     wanted, store = call.payload, call.store
     dataset = Dataset(new_uuid(), wanted["title"], wanted.get("description") or "", new_uuid(), store.now())
-    store.commit("dataset_created", call.user, dataset)
+    folder = Folder(dataset.folder_uuid, dataset.title, call.user, dataset.created_at, dataset.key)
+    store.commit("dataset_created", call.user, dataset, folder)
     return {"datasetUuid": dataset.dataset_hash, "backingFolderUuid": dataset.folder_uuid}
 
 
@@ -169,173 +155,59 @@ def get_dataset(call: Call) -> Json:
     }
 
 
+def link_items(call: Call) -> list[Json]:
+    """datasetlinkitems/POST."""
+    units = link(call, call.store.get(Dataset, call.ids["resource"]))
+    return [_data_row(call.store, unit) for unit in units]
+
+
 def _data_row(store: Store, unit: DataUnit) -> Json:
     item = store.get(Item, unit.item_uuid)
+    is_group = item.data_type == "img_group"
     return {
         "data_hash": unit.data_hash,
         "data_title": unit.title,
-        "data_type": "IMAGE",
+        "data_type": item.data_type.upper(),
         "created_at": unit.created_at,
         "last_edited_at": unit.created_at,
         "width": item.width,
         "height": item.height,
-        "file_link": _object_key(item.uuid),
+        "file_link": object_key(item),
         "file_size": None,
         "file_type": item.mime_type,
         "storage_location": 0,
-        "frames_per_second": None,
-        "duration": None,
+        "frames_per_second": item.fps,
+        "duration": item.duration_s,
+        "is_optimised_image_group": item.item_type == "imageSequence" if is_group else None,
         "backing_item_uuid": item.uuid,
     }
 
 
-# ---------------------------------------------------------------------------------- storage
-
-
-def get_item(call: Call) -> Json:
-    item = call.store.get(Item, call.ids["item"])
-    return _encoded_item(call, item, call.query.get("signUrl") == ["True"])
-
-
-def get_items(call: Call) -> Json:
-    items = [call.store.get(Item, item_uuid) for item_uuid in call.payload["itemUuids"]]
-    return _page([_encoded_item(call, item, call.payload.get("signUrls", False)) for item in items])
-
-
-def _encoded_item(call: Call, item: Item, with_url: bool) -> Json:
+def get_data(call: Call) -> Json:
+    """datasetdata/GET: the file of a video, or the files of a group's frames."""
+    unit = call.store.get(DataUnit, call.payload["data_hash"])
+    described = [_described(call, unit, frame_hash, item) for frame_hash, item in call.store.frames(unit)]
+    is_video = call.store.get(Item, unit.item_uuid).data_type == "video"
     return {
-        "uuid": item.uuid,
-        "parent": item.folder_uuid,
-        "itemType": "image",
-        "name": item.name,
-        "description": "",
-        "clientMetadata": "{}",
-        "owner": item.owner,
-        "createdAt": item.created_at,
-        "lastEditedAt": item.created_at,
-        "backedDataUnitsCount": 1,
-        "storageLocation": "encord",
-        "integrationHash": None,
-        "url": _object_key(item.uuid),
-        "signedUrl": call.signed_url("GET", f"/blobs/{item.uuid}") if with_url else None,
-        "fileSize": None,
-        "mimeType": item.mime_type,
-        "duration": None,
-        "fps": None,
-        "height": item.height,
-        "width": item.width,
-        "dicomInstanceUid": None,
-        "dicomStudyUid": None,
-        "dicomSeriesUid": None,
-        "frameCount": 1,
-        "audioSampleRate": None,
-        "audioBitDepth": None,
-        "audioCodec": None,
-        "audioNumChannels": None,
+        "data_hash": unit.data_hash,
+        "video": described[0] if is_video else None,
+        "images": None if is_video else described,
     }
 
 
-def _object_key(item_uuid: str) -> str:
-    return OBJECT_PREFIX + item_uuid
-
-
-def presigned_urls(call: Call) -> Json:
-    """Places to PUT files at. Nothing is known of them until an upload job names them."""
-    uuids = [new_uuid() for _ in range(int(call.query["count"][0]))]
-    return _page(
-        [
-            {
-                "itemUuid": item_uuid,
-                "objectKey": _object_key(item_uuid),
-                "signedUrl": call.signed_url("PUT", f"/blobs/{item_uuid}"),
-            }
-            for item_uuid in uuids
-        ]
-    )
-
-
-def start_upload(call: Call) -> Json:
-    """datasetdatalongpolling/POST."""
-    dataset = call.store.get(Dataset, call.ids["resource"])
-    process_hash = new_uuid()
-    try:
-        items = [_read_item(call, dataset, image) for image in _images(call.payload["dataItems"])]
-    except (OSError, ValueError) as error:
-        failed = UploadJob(process_hash, _job_result("ERROR", [], [str(error)]))
-        call.store.commit("upload_failed", call.user, failed)
-    else:
-        _add_data(call, dataset, items, process_hash)
-    return {"process_hash": process_hash}
-
-
-def _images(data_items: Json) -> list[Json]:
-    others = [kind for kind, files in data_items.items() if kind != "images" and files]
-    if others:
-        raise ValueError(f"this stand-in takes single images only, not {', '.join(others)}")
-    images: list[Json] = data_items["images"]
-    return images
-
-
-def _add_data(call: Call, dataset: Dataset, items: list[Item], process_hash: str) -> None:
-    """Items become data units, and a task in every project that has the dataset."""
-    store, now = call.store, call.store.now()
-    units = [DataUnit(new_uuid(), dataset.key, item.uuid, item.name, now) for item in items]
-    tasks = [
-        task
-        for project in store.table(Project).values()
-        if dataset.key in project.dataset_hashes
-        for task in new_tasks(store, project, units)
-    ]
-    job = UploadJob(process_hash, _job_result("DONE", units, []))
-    store.commit("data_added", call.user, *items, *units, *tasks, job)
-
-
-def upload_status(call: Call) -> Json:
-    """datasetdatalongpolling/GET. Jobs are done when they start, so there is nothing to wait for."""
-    return call.store.get(UploadJob, call.payload["process_hash"]).result
-
-
-def _job_result(status: str, units: list[DataUnit], errors: list[str]) -> Json:
-    return {
-        "status": status,
-        "data_hashes_with_titles": [
-            {"data_hash": u.data_hash, "title": u.title, "backing_item_uuid": u.item_uuid} for u in units
-        ],
-        "errors": errors,
-        "data_unit_errors": [],
-        "units_pending_count": 0,
-        "units_done_count": len(units),
-        "units_error_count": len(errors),
-        "units_cancelled_count": 0,
-    }
-
-
-def _read_item(call: Call, dataset: Dataset, image: Json) -> Item:
-    from PIL import Image  # slow to import, and rarely needed
-
-    item_uuid = str(uuid.UUID(image["objectUrl"].removeprefix(OBJECT_PREFIX)))
-    with Image.open(call.blobs / item_uuid) as picture:
-        width, height = picture.size
-        if picture.getexif().get(EXIF_ORIENTATION) in EXIF_SIDEWAYS:
-            width, height = height, width
-        mime_type = picture.get_format_mimetype() or "application/octet-stream"
-    return Item(
-        item_uuid,
-        dataset.folder_uuid,
-        name=image.get("title") or item_uuid,
-        mime_type=mime_type,
-        width=width,
-        height=height,
-        owner=call.user,
-        created_at=call.store.now(),
-    )
+def _described(call: Call, unit: DataUnit, frame_hash: str, item: Item) -> Json:
+    file_link = signed_url(call, item) if call.payload["get_signed_url"] else object_key(item)
+    described = {"data_hash": unit.data_hash, "title": item.name, "file_link": file_link}
+    if item.data_type == "video":
+        return described | {"backing_item_uuid": item.uuid}
+    return described | {"image_hash": frame_hash}
 
 
 LEGACY: LegacyRoutes = {
     ("project", "POST"): create_project,
     ("dataset", "GET"): get_dataset,
-    ("datasetdatalongpolling", "POST"): start_upload,
-    ("datasetdatalongpolling", "GET"): upload_status,
+    ("datasetlinkitems", "POST"): link_items,
+    ("datasetdata", "GET"): get_data,
 }
 V2: V2Routes = [
     ("GET", "/user/bearer-token", get_bearer_token),
@@ -346,7 +218,4 @@ V2: V2Routes = [
     ("GET", "/ontologies/{ontology}", get_ontology),
     ("PUT", "/ontologies/{ontology}", save_ontology),
     ("POST", "/datasets", create_dataset),
-    ("GET", "/presigned-urls", presigned_urls),
-    ("GET", "/storage/items/{item}", get_item),
-    ("POST", "/storage/items/get-bulk", get_items),
 ]

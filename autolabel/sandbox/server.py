@@ -30,7 +30,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from autolabel.sandbox import auth, labels, library, projects, workflow
+from autolabel.sandbox import auth, labels, library, projects, storage, workflow
 from autolabel.sandbox.admin import Admin, Fault
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
 
@@ -38,10 +38,10 @@ KEY_FILE = "sandbox_key"
 READY_FILE = "sandbox.json"
 USER = "prelabel-service@example.com"
 LEGACY_PATHS = {"/public", "/public/user"}
-LEGACY = labels.LEGACY | workflow.LEGACY | library.LEGACY
+LEGACY = labels.LEGACY | workflow.LEGACY | library.LEGACY | storage.LEGACY
 V2 = [
     (method, compile_path(f"/v2/public{path}")[0], handler)
-    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2]
+    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2, *storage.V2]
 ]
 EXPIRED_URL = "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message></Error>"
 
@@ -190,8 +190,10 @@ class Sandbox:
         if handler is None:
             raise self._unknown(exchange, RefusedError(500, "UNKNOWN_ERROR", "unknown query type"))
         values, resource = envelope["values"], exchange.request.headers.get("resourceid", "")
-        uid = values["uid"] or []
-        call = self._call(exchange, {"resource": resource}, values["payload"])
+        uid, payload = values["uid"] or [], values["payload"]
+        if isinstance(uid, dict):  # datasetdata sends its payload as the uid
+            uid, payload = [], uid
+        call = self._call(exchange, {"resource": resource}, payload)
         call = replace(call, uid=[uid] if isinstance(uid, str) else uid)
         return fault.handled(handler, call) if fault else handler(call)
 
@@ -241,7 +243,9 @@ class Sandbox:
         else:
             item = self.store.get(Item, stored.name)
             content = await run_in_threadpool(self._content, item)
-            response = _ranged(content, item.mime_type, request.headers.get("range", ""))
+            response = _ranged(
+                content, item.mime_type or "application/octet-stream", request.headers.get("range", "")
+            )
         exchange.status = response.status_code
         return response
 

@@ -94,22 +94,51 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Item:
-    """A stored file. With a `scene` its bytes are drawn on demand; without, they lie in blobs/."""
+class Folder:
+    """A place for stored files. What is put into the folder of a dataset is put into the dataset."""
 
     uuid: str
-    folder_uuid: str
     name: str
-    mime_type: str
-    width: int
-    height: int
     owner: str
     created_at: str
-    scene: Json | None = None
+    dataset_hash: str | None = None
 
     @property
     def key(self) -> str:
         return self.uuid
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stored file, or a group of files: its frames are the items named in `children`.
+
+    With a `scene` a file's bytes are drawn on demand; without, they lie in blobs/. An image group
+    has no file and no size of its own; an image sequence also has a video of its frames.
+    """
+
+    uuid: str
+    folder_uuid: str
+    name: str
+    mime_type: str | None
+    width: int | None
+    height: int | None
+    owner: str
+    created_at: str
+    scene: Json | None = None
+    item_type: str = "image"  # as v2 spells it: image, imageGroup, imageSequence, video
+    frame_count: int = 1
+    fps: float | None = None
+    duration_s: float | None = None
+    children: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return self.uuid
+
+    @property
+    def data_type(self) -> str:
+        """How label rows spell it. An image sequence is a group there, as in Encord's own tests."""
+        return {"image": "image", "video": "video"}.get(self.item_type, "img_group")
 
 
 @dataclass(frozen=True)
@@ -196,7 +225,7 @@ class LabelRow:
 
 
 KINDS: tuple[type[Any], ...] = (
-    User, Settings, Ontology, Dataset, Item, DataUnit, UploadJob, Project, Task, LabelRow,
+    User, Settings, Ontology, Dataset, Folder, Item, DataUnit, UploadJob, Project, Task, LabelRow,
 )  # fmt: skip
 KIND_BY_NAME = {kind.__name__: kind for kind in KINDS}
 Tables = dict[type[Any], dict[str, Any]]
@@ -280,6 +309,17 @@ class Store:
         """The data units of a project, in the order in which they were added."""
         wanted = set(project.dataset_hashes)
         return [u for u in self.table(DataUnit).values() if u.dataset_hash in wanted]
+
+    def frames(self, unit: DataUnit) -> list[tuple[str, Item]]:
+        """The hash and file of each frame of an image group, else of the one file there is.
+
+        A frame's hash is of this data unit alone: a group in two datasets has two sets of them.
+        """
+        item = self.get(Item, unit.item_uuid)
+        if not item.children:
+            return [(unit.data_hash, item)]
+        hashes = (derived_uuid(unit.data_hash, "frame", str(i)) for i in range(len(item.children)))
+        return [(h, self.get(Item, child)) for h, child in zip(hashes, item.children, strict=True)]
 
     def task(self, project_hash: str, data_hash: str) -> Task:
         return self.get(Task, derived_uuid(project_hash, data_hash, "task"))

@@ -92,7 +92,7 @@ def list_rows(call: Call) -> list[Json]:
     first = wanted["branch_name"] or MAIN
     others = _other_branches(store, project, first) if wanted["include_all_label_branches"] else {}
     listed = (
-        _metadata(store, project, unit, branch)
+        _metadata(store, project, unit, branch) | _images_data(store, unit, wanted)
         for unit in store.units(project)
         if _is_in(unit.data_hash, wanted["data_hashes"])
         for branch in [first, *others.get(unit.data_hash, [])]
@@ -122,13 +122,15 @@ def _metadata(store: Store, project: Project, unit: DataUnit, branch: str) -> Js
         "dataset_hash": unit.dataset_hash,
         "dataset_title": store.get(Dataset, unit.dataset_hash).title,
         "data_title": unit.title,
-        "data_type": "IMAGE",
+        "data_type": item.data_type.upper(),
         "data_link": None,
         "label_status": "LABEL_IN_PROGRESS" if row else "NOT_LABELLED",
         "annotation_task_status": _task_status(task, stage),
         "workflow_graph_node": {"uuid": stage["uuid"], "title": stage["title"]},
         "is_shadow_data": False,
-        "number_of_frames": 1,
+        "number_of_frames": item.frame_count,
+        "frames_per_second": item.fps if item.data_type == "video" else None,
+        "duration": item.duration_s if item.data_type == "video" else None,
         "height": item.height,
         "width": item.width,
         "task_uuid": task.uuid,
@@ -140,6 +142,24 @@ def _metadata(store: Store, project: Project, unit: DataUnit, branch: str) -> Js
         "last_actioned_by_user_email": task.last_actioned_by,
         "spaces": {},
     }
+
+
+def _images_data(store: Store, unit: DataUnit, wanted: Json) -> Json:
+    """The frames of an image group, where the listing is asked for them."""
+    if not wanted.get("include_images_data") or store.get(Item, unit.item_uuid).data_type != "img_group":
+        return {}
+    frames = [
+        {
+            "index": index,
+            "title": item.name,
+            "file_type": item.mime_type,
+            "height": item.height,
+            "width": item.width,
+            "image_hash": frame_hash,
+        }
+        for index, (frame_hash, item) in enumerate(store.frames(unit))
+    ]
+    return {"images_data": frames}
 
 
 def _task_status(task: Task, stage: Json) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from autolabel.album import STRIP_FRAMES, Album
 from autolabel.core.assemble import Instance
 from autolabel.core.rows import LabelRow
-from autolabel.errors import PermanentMediaError
-from autolabel.protocols import RGB, Clip
-from autolabel.remote.frames import read_frames
+from autolabel.protocols import Clip
+from autolabel.remote.frames import MediaReader
 from autolabel.report import editor_url, push_page, write_report
 from labels import make_class, make_instance
 from platform_fakes import CAR, RECIPE, make_project, make_row
+from videos import HEIGHT_PX, WIDTH_PX, film
 
 EVIL = '<script>alert("x")</script>'
 SUMMARY: dict[str, Any] = {
@@ -46,7 +43,7 @@ def car(*scores: float) -> Instance:
 def album_of(folder: Path, *rows: tuple[LabelRow, list[Instance]], images: bool = True) -> Album:
     path = folder / "picture.png"
     Image.new("RGB", (100, 50), (90, 90, 90)).save(path)
-    album = Album([CAR], "run-1", partial(read_frames, max_pixels=10**6) if images else None)
+    album = Album([CAR], "run-1", MediaReader(10**6) if images else None)
     for row, instances in rows:
         album.add(row, instances, [Clip(row.data_hash, path, range(1), 100, 50)])
     return album
@@ -106,28 +103,24 @@ def test_an_album_of_many_rows_stays_small(tmp_path: Path) -> None:
     assert sum(len(cards) for _, cards in album.shelves()) == 15
 
 
-def frames_of(clip: Clip) -> Iterator[tuple[int, RGB]]:
-    yield from ((index, np.full((50, 100, 3), index, np.uint8)) for index in clip.frame_indices)
-
-
-def test_a_row_of_several_frames_becomes_a_strip_from_first_to_last(tmp_path: Path) -> None:
-    album = Album([CAR], "run-1", frames_of)
-    row = make_row("video", frames=100)
-    album.add(
-        row, [car(*[0.5] * 3)], [Clip("video", tmp_path, part, 100, 50) for part in (range(60), range(60, 100))]
-    )
+def test_a_video_becomes_a_strip_of_frames_with_their_times(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", 60)
+    album = Album([CAR], "run-1", MediaReader(10**6))
+    clips = [
+        Clip("a", path, part, WIDTH_PX, HEIGHT_PX, video_frames=60) for part in (range(0, 30, 3), range(30, 60, 3))
+    ]
+    album.add(make_row("video", data_type="video", frames=60), [car(*[0.5] * 3)], clips)
     ((title, (card,)),) = album.shelves()
     shown = [picture.frame_index for picture in card.pictures]
-    assert (title, len(shown), shown[0], shown[-1]) == ("Least certain", STRIP_FRAMES, 0, 99)
-    assert 'class="strip"' in page_of(tmp_path, album)
+    assert (title, len(shown), shown[0], shown[-1]) == ("Least certain", STRIP_FRAMES, 0, 57)
+    html = page_of(tmp_path, album)
+    assert 'class="strip"' in html
+    assert "frame 57 · " in html
 
 
 def test_a_file_that_cannot_be_read_any_more_stops_nothing(tmp_path: Path) -> None:
-    def fail(clip: Clip) -> Iterator[tuple[int, RGB]]:
-        raise PermanentMediaError("decode", "gone")
-
-    album = Album([CAR], "run-1", fail)
-    album.add(make_row("a"), [car(0.5)], [Clip("a", tmp_path, range(1), 100, 50)])
+    album = Album([CAR], "run-1", MediaReader(10**6))
+    album.add(make_row("a"), [car(0.5)], [Clip("a", tmp_path / "gone", range(1), 100, 50)])
     assert "a.png" in page_of(tmp_path, album)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from autolabel.core.detections import FrameLabels
@@ -25,15 +24,15 @@ from autolabel.errors import (
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
-from autolabel.worker import Answer, InferenceProcess, run_clips
-from fakes import load_and_die, load_obedient_inference
+from autolabel.worker import Answers, InferenceProcess, run_clips
+from fakes import BlackReader, load_and_die, load_obedient_inference
 
 
 def clip_of(name: str, width_px: int = 4, height_px: int = 2) -> Clip:
     return Clip(name, Path(name), range(1), width_px, height_px)
 
 
-def fail_to_load(error: AutolabelError) -> Callable[[Sequence[Clip]], list[Answer]]:
+def fail_to_load(error: AutolabelError) -> Answers:
     raise error
 
 
@@ -70,6 +69,12 @@ def test_clips_are_answered_in_order_by_one_other_process(process: InferenceProc
     sizes = [(frame.width_px, frame.height_px) for (frame,) in answers if isinstance(frame, FrameLabels)]
     assert sizes == [(4, 2), (8, 6)]
     assert pid_of(process) == pid_of(process) != os.getpid()
+
+
+def test_a_videos_frame_times_come_from_the_process_too(process: InferenceProcess) -> None:
+    times_s = process.frame_times_s(Clip("film", Path("film"), range(50), 4, 2, video_frames=50))
+
+    assert (len(times_s), times_s[25]) == (50, 1.0)
 
 
 @pytest.mark.parametrize(("what", "how"), [("exit", "exit code 3"), ("segfault", f"signal {signal.SIGSEGV.value}")])
@@ -185,18 +190,6 @@ def test_the_process_ends_when_its_parent_is_killed(what: str) -> None:
     assert wait_until(lambda: not is_running(child_pid))
 
 
-class Reader:
-    """Black frames of a clip's size; clips named "bad" and "half" cannot be read, or not to their end."""
-
-    def __call__(self, clip: Clip) -> Iterator[tuple[int, RGB]]:
-        for index in clip.frame_indices:
-            if index == 1 and clip.data_hash == "half":
-                raise PermanentMediaError(Reason.DECODE, "half a file")
-            if clip.data_hash == "bad":
-                raise PermanentMediaError(Reason.WRONG_SIZE, "4x4, not 5x5")
-            yield index, np.zeros((clip.height_px, clip.width_px, 3), np.uint8)
-
-
 class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, ...]]] = []
@@ -217,7 +210,7 @@ def test_frames_of_one_size_share_batches_across_clips_and_come_back_in_order(tm
     clips = [spooled(tmp_path, f"clip{i}", size) for i, size in enumerate(sizes)]
     recorder = Recorder()
 
-    answers = run_clips(clips, Reader(), recorder, batch_frames=4)
+    answers = run_clips(clips, BlackReader(), recorder, batch_frames=4)
 
     assert recorder.batches == [[(2, 4)] * 4, [(2, 4)] * 2, [(6, 6)] * 2]
     assert [[(f.frame_index, f.width_px) for f in answer] for answer in answers if isinstance(answer, list)] == [
@@ -226,7 +219,7 @@ def test_frames_of_one_size_share_batches_across_clips_and_come_back_in_order(tm
 
 
 def test_every_frame_carries_the_digest_of_its_file(tmp_path: Path) -> None:
-    (answer,) = run_clips([spooled(tmp_path, "clip", (4, 2))], Reader(), Recorder(), batch_frames=8)
+    (answer,) = run_clips([spooled(tmp_path, "clip", (4, 2))], BlackReader(), Recorder(), batch_frames=8)
 
     assert isinstance(answer, list)
     assert {frame.image_digest for frame in answer} == {hashlib.sha256(b"clip").hexdigest()}
@@ -242,7 +235,7 @@ def test_every_frame_carries_the_digest_of_its_file(tmp_path: Path) -> None:
 def test_a_clip_that_cannot_be_read_fails_alone(tmp_path: Path, name: str, failure: ClipFailure) -> None:
     clips = [spooled(tmp_path, n, (4, 2)) for n in ("before", name, "after")]
 
-    before, failed, after = run_clips(clips, Reader(), Recorder(), batch_frames=3)
+    before, failed, after = run_clips(clips, BlackReader(), Recorder(), batch_frames=3)
 
     assert failed == failure
     assert isinstance(before, list)
@@ -251,4 +244,4 @@ def test_a_clip_that_cannot_be_read_fails_alone(tmp_path: Path, name: str, failu
 
 
 def test_no_clips_give_no_answers() -> None:
-    assert run_clips([], Reader(), Recorder(), batch_frames=4) == []
+    assert run_clips([], BlackReader(), Recorder(), batch_frames=4) == []

@@ -12,7 +12,7 @@ from PIL import Image
 from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
-from autolabel.remote.frames import read_frames
+from autolabel.remote.frames import MediaReader
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 MAX_PIXELS = 10_000
@@ -36,7 +36,7 @@ def saved(folder: Path, image: Image.Image, name: str = "picture.png", **options
 
 
 def read(clip: Clip) -> RGB:
-    ((index, pixels),) = read_frames(clip, MAX_PIXELS)
+    ((index, pixels),) = MediaReader(MAX_PIXELS).read(clip)
     assert index == 0
     assert pixels.dtype == np.uint8
     assert pixels.shape == (clip.height_px, clip.width_px, 3)
@@ -45,7 +45,7 @@ def read(clip: Clip) -> RGB:
 
 def reason_for(clip: Clip) -> str:
     with pytest.raises(PermanentMediaError) as caught:
-        list(read_frames(clip, MAX_PIXELS))
+        list(MediaReader(MAX_PIXELS).read(clip))
     return caught.value.reason
 
 
@@ -59,7 +59,7 @@ def test_the_platforms_formats_come_as_rgb(tmp_path: Path, name: str) -> None:
 def test_frames_carry_the_clips_index(tmp_path: Path) -> None:
     clip = Clip("row", saved(tmp_path, picture()), range(5, 6), 6, 4)
 
-    assert [index for index, _ in read_frames(clip, MAX_PIXELS)] == [5]
+    assert [index for index, _ in MediaReader(MAX_PIXELS).read(clip)] == [5]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_another_size_than_the_platforms_is_refused_naming_both(tmp_path: Path, 
     clip = clip_of(saved(tmp_path, picture()), *size)
 
     with pytest.raises(PermanentMediaError, match=rf"is 6x4, the platform says {size[0]}x{size[1]}") as caught:
-        list(read_frames(clip, MAX_PIXELS))
+        list(MediaReader(MAX_PIXELS).read(clip))
 
     assert caught.value.reason == Reason.WRONG_SIZE
 
@@ -155,7 +155,7 @@ def test_an_animation_is_refused_since_no_frame_of_it_was_meant(tmp_path: Path) 
     path = saved(tmp_path, picture(), "a.gif", save_all=True, append_images=frames)
 
     with pytest.raises(PermanentMediaError, match="2 frames") as caught:
-        list(read_frames(clip_of(path), MAX_PIXELS))
+        list(MediaReader(MAX_PIXELS).read(clip_of(path)))
 
     assert caught.value.reason == Reason.DECODE
 
