@@ -18,21 +18,23 @@ from typing import TYPE_CHECKING
 import filelock
 
 from autolabel.core.lint import Finding, lint
-from autolabel.core.prompts import needs_mask
-from autolabel.core.rows import Destination, OntologyClass, Project
+from autolabel.core.prompts import Shape, needs_mask
+from autolabel.core.rows import Destination, LabelRow, OntologyClass, Project, Workflow, in_queue_order
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
+from autolabel.preview import Download, Preview, invent_classes
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
 from autolabel.protocols import Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
-from autolabel.sync import Ports, Run
+from autolabel.sync import Ports, Run, Tally
 from autolabel.worker import Answers, InferenceProcess, run_clips
 
 if TYPE_CHECKING:
     from autolabel.album import Album
+    from autolabel.report import Page
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -73,7 +75,7 @@ class Session:
         from autolabel.report import push_page, write_report
 
         path = self.settings.home / "reports" / f"{run.id}.html"
-        page = push_page(self.project, self.recipe, run.summary(), self.settings.domain)
+        page = push_page(self.project, self.recipe, run.summary(), run.tally.messages, self.settings.domain)
         write_report(path, page, album)
         return path
 
@@ -131,6 +133,66 @@ def check_ontology(settings: Settings, project: str) -> list[Finding]:
     plan = draft_prompts(config, prompts, found.classes)
     tokens = count_tokens(config.detector.family, config.detector.weights, plan.prompts)
     return lint(plan, found, map_entries(prompts), tokens)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Rows to preview, what to look for on them, and how their media come."""
+
+    project: Project
+    recipe: Recipe
+    rows: Sequence[LabelRow]
+    download: Download
+
+
+def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
+    """Files of this machine, for `prompts` ("a, b") or else the recipe's prompt map. No platform, no key."""
+    from autolabel.remote.local import link_local, local_rows
+
+    rows = local_rows(paths)
+    config = load_config(settings.config)
+    shape: Shape = "bitmask" if config.segmenter else "bounding_box"
+    if prompts is not None:
+        config = config.model_copy(update={"prompt_map": None})
+        shapes = dict.fromkeys((name.strip() for name in prompts.split(",") if name.strip()), shape)
+    else:
+        asked = _prompt_map(config)
+        shapes = {name: own.shape or shape for name, own in asked.content.classes.items()} if asked else {}
+    if not shapes:
+        raise PermanentUsageError('no prompts: give --prompts "a, b", or a recipe with a prompt map (--config)')
+    project = Project("", ", ".join(path.name or str(path) for path in paths), Workflow(()), invent_classes(shapes))
+    recipe, _ = _recipe(config, project)
+    return Glance(project, recipe, rows, link_local)
+
+
+def glance_at_project(settings: Settings, project: str) -> Glance:
+    """A project's rows in the queue's order, those that nobody opened first; the platform is only read."""
+    from autolabel.remote.client import connect
+    from autolabel.remote.source import EncordSource
+
+    connection = connect(project_hash(project), settings.domain, _ssh_key(settings))
+    source = EncordSource(connection, settings.max_media_bytes)
+    found = source.project()
+    recipe, _ = _recipe(load_config(settings.config), found)
+    rows = [row for row in in_queue_order(source.rows()) if row.data_type == "image"]
+    return Glance(found, recipe, sorted(rows, key=lambda row: row.label_hash is not None), source.download)
+
+
+def preview(settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None]) -> tuple[Page, Path]:
+    """Look at the first `limit` rows; the page, and the file that it was written to. Raises OSError for that."""
+    from autolabel.report import preview_page, write_report
+
+    preview_id = f"preview-{new_id()}"
+    album = new_album(settings, glance.project.classes, preview_id)
+    with closing(_inference(settings, glance.recipe)) as inference, _spool(None) as spool:
+        look = Preview(glance.recipe, glance.download, inference, album)
+        options = Options(batch_rows=settings.batch_frames, download_threads=settings.download_threads)
+        tally = look.execute(glance.rows[:limit], spool, options, on_step)
+    beyond = max(0, len(glance.rows) - limit)
+    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, beyond_limit=beyond)
+    path = settings.home / "reports" / f"{preview_id}.html"
+    write_report(path, page, album)
+    return page, path
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -194,10 +256,15 @@ def _opened(
         project = source.project()
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch)
-        load = partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
-        inference = stack.enter_context(closing(InferenceProcess(load)))
+        inference = stack.enter_context(closing(_inference(settings, recipe)))
         spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))
         yield Session(project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
+
+
+def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
+    return InferenceProcess(
+        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
+    )
 
 
 @contextmanager

@@ -74,6 +74,43 @@ def push(
 
 
 @app.command()
+def preview(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGES|FOLDER]...", help="Files or folders on this machine.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help='What to look for in them: "scissors, needle holder" [the prompt map].')
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="Look at a project's rows instead: hash or URL.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Look at most at this many.")] = 20,
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+) -> None:
+    """Show what would be found, as a page of overlays; writes nothing to any platform.
+
+    Files need no key and no platform. Of a project, rows that nobody opened come first.
+    """
+    from autolabel import bootstrap
+    from autolabel.console import print_preview, progress
+
+    settings = _settings(config)
+    if project is not None and (paths or prompts):
+        raise PermanentUsageError(
+            "--project takes pictures and classes from the project; leave out files and --prompts"
+        )
+    if project is not None:
+        glance = bootstrap.glance_at_project(settings, project)
+    elif paths:
+        glance = bootstrap.glance_at_files(settings, paths, prompts)
+    else:
+        raise PermanentUsageError("nothing to look at: give pictures or a folder, or --project HASH")
+    with progress(min(limit, len(glance.rows))) as on_step:
+        page, path = bootstrap.preview(settings, glance, limit, on_step)
+    print_preview(page)
+    typer.echo(f"report: {path}")
+    raise typer.Exit(EXIT_PARTIAL if page.messages else 0)
+
+
+@app.command()
 def publish(
     run: Annotated[str, typer.Option(help="Id of a run that went to its own branch.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,

@@ -19,7 +19,7 @@ from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
-from autolabel.report import row_lines
+from autolabel.report import Page, row_lines
 from autolabel.sync import Tally
 
 LINE_EVERY_S = 10.0
@@ -137,10 +137,21 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     for what, key in (("over their class's cap", "dropped_by_cap"), ("without a mask", "dropped_without_mask")):
         if summary[key]:
             out.print(f"objects left out, {what}: {_by_class(summary[key], names)}")
+    _print_messages(messages)
+
+
+def _print_messages(messages: Sequence[str]) -> None:
     for message in messages[:5]:
         err.print(f"  {escape(message)}")
     if len(messages) > 5:
-        err.print(f"  ... and {len(messages) - 5} more; `autolabel status` counts them")
+        err.print(f"  ... and {len(messages) - 5} more")
+
+
+def print_preview(page: Page) -> None:
+    _print_counts([*page.rows, (sum(count for count, _ in page.rows), f"{page.rows_title} in all")])
+    names = {item.feature_hash: item.name for item in page.classes}
+    out.print(f"{page.objects_title}: {_by_class(page.objects, names)}")
+    _print_messages(page.messages)
 
 
 def _by_class(counts: Mapping[str, int], names: Mapping[str, str]) -> str:

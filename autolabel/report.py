@@ -16,6 +16,7 @@ from autolabel.core.overlay import hex_color
 from autolabel.core.prompts import ClassPlan
 from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
 from autolabel.recipe import Recipe
+from autolabel.sync import Tally
 
 Steps = list[tuple[str, str]]
 """What to do next, and the command that does it ("" for none)."""
@@ -28,6 +29,7 @@ class Page:
     - `facts`: names and values under the title; the run's id is one of them.
     - `rows`: (count, what became of them); they add up to all that there were.
     - `objects`: class feature hash -> count; `dropped`: such counts of what was left out, and why.
+    - `messages`: what went wrong with which row.
     - `link`: where a row is opened in the platform's editor, where it has one.
     """
 
@@ -43,6 +45,7 @@ class Page:
     classes: Sequence[OntologyClass]
     recipe: Recipe
     next_steps: Steps
+    messages: Sequence[str] = ()
     link: Callable[[LabelRow], str | None] = lambda row: None
 
 
@@ -89,7 +92,9 @@ def _left_out(page: Page) -> str:
     return ", ".join(f"{sum(counted.values())} {why}" for counted, why in page.dropped if counted)
 
 
-def push_page(project: Project, recipe: Recipe, summary: Mapping[str, Any], domain: str) -> Page:
+def push_page(
+    project: Project, recipe: Recipe, summary: Mapping[str, Any], messages: Sequence[str], domain: str
+) -> Page:
     """The page of a push or a publish. `summary` is what `sync.Run.summary` gives; `domain` is the API's address."""
     destination = summary["destination"]
     return Page(
@@ -110,8 +115,42 @@ def push_page(project: Project, recipe: Recipe, summary: Mapping[str, Any], doma
         classes=project.classes,
         recipe=recipe,
         next_steps=_next_steps(summary, recipe),
+        messages=messages,
         link=lambda row: editor_url(domain, project.project_hash, row.data_hash),
     )
+
+
+def preview_page(
+    preview_id: str, project: Project, recipe: Recipe, tally: Tally, domain: str, *, beyond_limit: int
+) -> Page:
+    """The page of a preview; of files that no platform has, the project has no hash."""
+    lines = [
+        (tally.labelled, "with objects found"),
+        (tally.empty, "nothing found"),
+        *((count, f"not to be used: {REASON_TEXT[Reason(why)]}") for why, count in tally.set_aside.items()),
+        (beyond_limit, "beyond --limit, not looked at"),
+    ]
+    return Page(
+        kind="Preview",
+        title=project.title,
+        run=preview_id,
+        facts=[("preview", preview_id), ("recipe", recipe.id[:8])],
+        rows=[(count, text) for count, text in lines if count],
+        rows_title="label rows" if project.project_hash else "files",
+        objects=tally.objects,
+        objects_title="objects found, nothing written",
+        dropped=dropped(tally.dropped_by_cap, tally.dropped_without_mask),
+        messages=tally.messages,
+        classes=project.classes,
+        recipe=recipe,
+        next_steps=[("Nothing was written. To see what a push would do:", _dry_run(project))]
+        * bool(project.project_hash),
+        link=lambda row: editor_url(domain, project.project_hash, row.data_hash) if project.project_hash else None,
+    )
+
+
+def _dry_run(project: Project) -> str:
+    return f"autolabel push --project {project.project_hash} --dry-run"
 
 
 def dropped(by_cap: Mapping[str, int], without_mask: Mapping[str, int]) -> list[tuple[Mapping[str, int], str]]:

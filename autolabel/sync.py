@@ -206,7 +206,7 @@ class Run:
         answers = iter(
             self._ask([row.data_hash for row in ready], [clip for clips in ready.values() for clip in clips])
         )
-        labelled = {row: _joined([next(answers) for _ in clips]) for row, clips in ready.items()}
+        labelled = {row: joined([next(answers) for _ in clips]) for row, clips in ready.items()}
         self._ledger.put_detections(
             self._job,
             self.id,
@@ -341,7 +341,7 @@ def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:
     return record.reason if record and record.state == State.LEFT_ALONE else None
 
 
-def _joined(answers: Sequence[list[FrameLabels] | ClipFailure]) -> list[FrameLabels] | ClipFailure:
+def joined(answers: Sequence[list[FrameLabels] | ClipFailure]) -> list[FrameLabels] | ClipFailure:
     """The answers for a row's clips; one that failed fails the row, since half a row is a wrong row."""
     failure = next((answer for answer in answers if isinstance(answer, ClipFailure)), None)
     return failure or [frame for answer in answers if isinstance(answer, list) for frame in answer]

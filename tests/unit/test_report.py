@@ -50,7 +50,13 @@ def album_of(folder: Path, *rows: tuple[LabelRow, list[Instance]], images: bool 
 
 
 def page_of(folder: Path, album: Album, title: str = "Cars", **changes: Any) -> str:
-    page = push_page(replace(make_project(), title=title), RECIPE, SUMMARY | changes, "https://api.us.encord.com")
+    page = push_page(
+        replace(make_project(), title=title),
+        RECIPE,
+        SUMMARY | changes,
+        ["b.png: damaged"],
+        "https://api.us.encord.com",
+    )
     write_report(folder / "page.html", page, album)
     return (folder / "page.html").read_text()
 
