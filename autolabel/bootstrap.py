@@ -107,7 +107,7 @@ def read_project(settings: Settings, project: str) -> Project:
     from autolabel.remote.client import connect
     from autolabel.remote.source import EncordSource
 
-    connection = connect(project_hash(project), settings.domain, _ssh_key(settings))
+    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
     return EncordSource(connection, settings.max_media_bytes).project()
 
 
@@ -170,7 +170,7 @@ def glance_at_project(settings: Settings, project: str) -> Glance:
     from autolabel.remote.client import connect
     from autolabel.remote.source import EncordSource
 
-    connection = connect(project_hash(project), settings.domain, _ssh_key(settings))
+    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
     source = EncordSource(connection, settings.max_media_bytes)
     found = source.project()
     recipe, _ = _recipe(load_config(settings.config), found)
@@ -251,7 +251,7 @@ def _opened(
         ledger = stack.enter_context(closing(open_ledger(settings)))
         if exclusive:
             stack.enter_context(_locked(settings.home, uuid))
-        connection = connect(uuid, settings.domain, _ssh_key(settings))
+        connection = connect(uuid, settings.domain, ssh_key(settings))
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
@@ -307,7 +307,7 @@ def _prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:
     return load_prompt_map(config.prompt_map) if config.prompt_map else None
 
 
-def _ssh_key(settings: Settings) -> str:
+def ssh_key(settings: Settings) -> str:
     from autolabel.remote.client import read_key_file
 
     if settings.ssh_key_file is not None:

@@ -145,6 +145,21 @@ def status(
         print_status(runs, counts, aside)
 
 
+@app.command()
+def doctor(
+    project: Annotated[str | None, typer.Option(help="Also look at this project: hash or URL.")] = None,
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+) -> None:
+    """Check key, models, device, disk, clock and project: each line is ok, or says what to do. Reads only."""
+    from autolabel.doctor import Level, diagnose
+
+    failed = False
+    for check in diagnose(_settings(config), project):
+        typer.echo(f"{check.level:<5} {check.about}: {check.text}")
+        failed |= check.level == Level.FAIL
+    raise typer.Exit(int(failed))
+
+
 @ontology.command("init")
 def ontology_init(
     project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
