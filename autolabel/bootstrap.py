@@ -8,28 +8,43 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
 from autolabel.core.lint import Finding, lint
-from autolabel.core.prompts import needs_mask
-from autolabel.core.rows import Destination, OntologyClass, Project
+from autolabel.core.prompts import Shape, needs_mask
+from autolabel.core.rows import (
+    LABELLED_TYPES,
+    Destination,
+    LabelRow,
+    OntologyClass,
+    Project,
+    Workflow,
+    in_queue_order,
+)
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError, TransientBusyError
-from autolabel.inferring import Ports
+from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
+from autolabel.preview import invent_classes, preview
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Sink, Source
+from autolabel.protocols import Clip, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.settings import Settings
-from autolabel.sync import Run
+from autolabel.sync import Ports, Run
+from autolabel.tally import Tally
 from autolabel.worker import Answers, InferenceProcess, run_clips
+
+if TYPE_CHECKING:
+    from autolabel.album import Album
+    from autolabel.report import Page
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -59,17 +74,32 @@ class Session:
     def plan(self, options: Options) -> Plan:
         return make_plan(self.ports.source, self.ports.ledger, self.project, self.recipe, options)
 
-    def run(self, plan: Plan, *, saves: bool = True) -> Run:
-        run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        return Run(plan, self.recipe, self.ports, run_id, saves=saves)
+    def run(self, plan: Plan, *, saves: bool = True) -> tuple[Run, Album]:
+        """A run, and what it is going to show."""
+        run_id = new_id()
+        album = new_album(self.settings, self.project.classes, run_id)
+        return Run(plan, self.recipe, self.ports, run_id, album, saves=saves), album
 
-    def write_report(self, run: Run) -> Path:
+    def write_report(self, run: Run, album: Album) -> Path:
         """The run's page; see `report`."""
-        from autolabel.report import write_report
+        from autolabel.report import push_page, write_report
 
         path = self.settings.home / "reports" / f"{run.id}.html"
-        write_report(path, self.project, run.summary(), run.samples)
+        page = push_page(self.project, self.recipe, run.summary(), run.tally.messages, self.settings.domain)
+        write_report(path, page, album)
         return path
+
+
+def new_id() -> str:
+    """Of a run: when it began, and enough chance to be its own."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
+    from autolabel.album import Album
+    from autolabel.remote.frames import MediaReader
+
+    return Album(classes, seed, MediaReader(settings.max_image_pixels) if settings.report_images else None)
 
 
 def project_hash(text: str) -> str:
@@ -87,7 +117,7 @@ def read_project(settings: Settings, project: str) -> Project:
     from autolabel.remote.client import connect
     from autolabel.remote.source import EncordSource
 
-    connection = connect(project_hash(project), settings.domain, _ssh_key(settings))
+    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
     return EncordSource(connection, settings.max_media_bytes).project()
 
 
@@ -113,6 +143,72 @@ def check_ontology(settings: Settings, project: str) -> list[Finding]:
     plan = draft_prompts(config, prompts, found.classes)
     tokens = count_tokens(config.detector.family, config.detector.weights, plan.prompts)
     return lint(plan, found, map_entries(prompts), tokens)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Rows to preview, what to look for on them, and how their media come."""
+
+    project: Project
+    recipe: Recipe
+    rows: Sequence[LabelRow]
+    download: Callable[[LabelRow, Path], list[Clip]]
+
+
+def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
+    """Files of this machine, for `prompts` ("a, b") or else the recipe's prompt map. No platform, no key."""
+    from autolabel.remote.local import link_local, local_rows
+
+    rows = local_rows(paths)
+    config = load_config(settings.config)
+    shape: Shape = "bitmask" if config.segmenter else "bounding_box"
+    if prompts is not None:
+        config = config.model_copy(update={"prompt_map": None})
+        shapes = dict.fromkeys((name.strip() for name in prompts.split(",") if name.strip()), shape)
+    else:
+        asked = _prompt_map(config)
+        shapes = {name: own.shape or shape for name, own in asked.content.classes.items()} if asked else {}
+    if not shapes:
+        raise PermanentUsageError('no prompts: give --prompts "a, b", or a recipe with a prompt map (--config)')
+    project = Project("", ", ".join(path.name or str(path) for path in paths), Workflow(()), invent_classes(shapes))
+    recipe, _ = _recipe(config, project)
+    return Glance(project, recipe, rows, link_local)
+
+
+def glance_at_project(settings: Settings, project: str) -> Glance:
+    """A project's rows in the queue's order, those that nobody opened first; the platform is only read."""
+    from autolabel.remote.client import connect
+    from autolabel.remote.source import EncordSource
+
+    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
+    source = EncordSource(connection, settings.max_media_bytes)
+    found = source.project()
+    recipe, _ = _recipe(load_config(settings.config), found)
+    rows = [row for row in in_queue_order(source.rows()) if row.data_type in LABELLED_TYPES]
+    return Glance(found, recipe, sorted(rows, key=lambda row: row.label_hash is not None), source.download)
+
+
+def run_preview(
+    settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None]
+) -> tuple[Page, Path]:
+    """Look at the first `limit` rows; the page, and the file that it was written to. Raises OSError for that."""
+    from autolabel.report import preview_page, write_report
+
+    preview_id = f"preview-{new_id()}"
+    album = new_album(settings, glance.project.classes, preview_id)
+    with (
+        _spool(None) as spool,
+        closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
+        closing(_inference(settings, glance.recipe)) as inference,
+    ):
+        eyes = Eyes(glance.download, inference, ledger, spool)
+        options = Options(batch_rows=settings.batch_frames, download_threads=settings.download_threads)
+        tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
+    beyond = max(0, len(glance.rows) - limit)
+    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, beyond_limit=beyond)
+    path = settings.home / "reports" / f"{preview_id}.html"
+    write_report(path, page, album)
+    return page, path
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -171,15 +267,20 @@ def _opened(
         ledger = stack.enter_context(closing(open_ledger(settings)))
         if exclusive:
             stack.enter_context(_locked(settings.home, uuid))
-        connection = connect(uuid, settings.domain, _ssh_key(settings))
+        connection = connect(uuid, settings.domain, ssh_key(settings))
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
-        load = partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
-        inference = stack.enter_context(closing(InferenceProcess(load)))
+        inference = stack.enter_context(closing(_inference(settings, recipe)))
         spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))
         yield Session(project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
+
+
+def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
+    return InferenceProcess(
+        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
+    )
 
 
 @contextmanager
@@ -222,7 +323,7 @@ def _prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:
     return load_prompt_map(config.prompt_map) if config.prompt_map else None
 
 
-def _ssh_key(settings: Settings) -> str:
+def ssh_key(settings: Settings) -> str:
     from autolabel.remote.client import read_key_file
 
     if settings.ssh_key_file is not None:

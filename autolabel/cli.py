@@ -74,6 +74,44 @@ def push(
 
 
 @app.command()
+def preview(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGES|FOLDER|VIDEO]...", help="Files or folders on this machine."),
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help='What to look for in them: "scissors, needle holder" [the prompt map].')
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="Look at a project's rows instead: hash or URL.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Look at most at this many.")] = 20,
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+) -> None:
+    """Show what would be found, as a page of overlays; writes nothing to any platform.
+
+    Files need no key and no platform. Of a project, rows that nobody opened come first.
+    """
+    from autolabel import bootstrap
+    from autolabel.console import print_preview, progress
+
+    settings = _settings(config)
+    if project is not None and (paths or prompts):
+        raise PermanentUsageError(
+            "--project takes pictures and classes from the project; leave out files and --prompts"
+        )
+    if project is not None:
+        glance = bootstrap.glance_at_project(settings, project)
+    elif paths:
+        glance = bootstrap.glance_at_files(settings, paths, prompts)
+    else:
+        raise PermanentUsageError("nothing to look at: give pictures, videos or a folder, or --project HASH")
+    with progress(min(limit, len(glance.rows))) as on_step:
+        page, path = bootstrap.run_preview(settings, glance, limit, on_step)
+    print_preview(page)
+    typer.echo(f"report: {path}")
+    raise typer.Exit(EXIT_PARTIAL if page.messages else 0)
+
+
+@app.command()
 def publish(
     run: Annotated[str, typer.Option(help="Id of a run that went to its own branch.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
@@ -106,6 +144,21 @@ def status(
         typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
     else:
         print_status(runs, counts, aside)
+
+
+@app.command()
+def doctor(
+    project: Annotated[str | None, typer.Option(help="Also look at this project: hash or URL.")] = None,
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+) -> None:
+    """Check key, models, device, disk, clock and project: each line is ok, or says what to do. Reads only."""
+    from autolabel.doctor import Level, diagnose
+
+    failed = False
+    for check in diagnose(_settings(config), project):
+        typer.echo(f"{check.level:<5} {check.about}: {check.text}")
+        failed |= check.level == Level.FAIL
+    raise typer.Exit(int(failed))
 
 
 @ontology.command("init")
@@ -203,16 +256,16 @@ def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, s
     """Run the plan, print what became of it, and end with the exit code that says so."""
     from autolabel.console import print_result, progress
 
-    run = session.run(plan, saves=saves)
+    run, album = session.run(plan, saves=saves)
     with progress(len(plan.todo)) as on_step:
         run.execute(options, on_step)
     summary, messages = run.summary(), run.tally.messages
     if not as_json:
         print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, messages)
     report = None
-    if run.samples:
+    if album.rows:
         try:
-            report = session.write_report(run)
+            report = session.write_report(run, album)
         except OSError as error:
             typer.echo(f"the labels are written, but not the report: {error}", err=True)
     if as_json:

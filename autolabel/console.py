@@ -19,7 +19,7 @@ from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
-from autolabel.report import row_lines
+from autolabel.report import Page, dropped, row_lines
 from autolabel.tally import Tally
 
 LINE_EVERY_S = 10.0
@@ -134,17 +134,24 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     out.print(f"\nrun {summary['run']}")
     _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
     out.print(f"objects written: {_by_class(summary['objects'], names)}")
-    for what, key in (
-        ("over their class's cap", "dropped_by_cap"),
-        ("without a mask", "dropped_without_mask"),
-        ("seen on too few frames of a video", "dropped_short_tracks"),
-    ):
-        if summary[key]:
-            out.print(f"objects left out, {what}: {_by_class(summary[key], names)}")
+    for counts, why in dropped(summary):
+        if counts:
+            out.print(f"objects left out, {why}: {_by_class(counts, names)}")
+    _print_messages(messages)
+
+
+def _print_messages(messages: Sequence[str]) -> None:
     for message in messages[:5]:
         err.print(f"  {escape(message)}")
     if len(messages) > 5:
-        err.print(f"  ... and {len(messages) - 5} more; `autolabel status` counts them")
+        err.print(f"  ... and {len(messages) - 5} more")
+
+
+def print_preview(page: Page) -> None:
+    _print_counts([*page.rows, (sum(count for count, _ in page.rows), f"{page.rows_title} in all")])
+    names = {item.feature_hash: item.name for item in page.classes}
+    out.print(f"{page.objects_title}: {_by_class(page.objects, names)}")
+    _print_messages(page.messages)
 
 
 def _by_class(counts: Mapping[str, int], names: Mapping[str, str]) -> str:

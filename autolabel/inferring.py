@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from autolabel.core.assemble import Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
 from autolabel.errors import PermanentMediaError, TransientError
-from autolabel.ledger import Chunk, Ledger
-from autolabel.plan import Options, Plan
-from autolabel.protocols import Clip, ClipFailure, Inference, Sink, Source
+from autolabel.ledger import Chunk, Job, Ledger, Record
+from autolabel.plan import Options
+from autolabel.protocols import Clip, ClipFailure, Inference
 from autolabel.recipe import Recipe
 from autolabel.tally import Tally
+from autolabel.tracking import BoxTracker, by_class
 
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
 SUSPECT_ATTEMPTS = 2
-SAMPLE_ROWS = 60
 
 Inferred = tuple[LabelRow, ClipFailure | None]
 """A row whose detections are all in the ledger, or why they are not to be had."""
 
 
 @dataclass(frozen=True)
-class Ports:
-    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
+class Eyes:
+    """What looking takes: `download` (as `Source.download`) puts media into `spool`, answers go into the ledger."""
 
-    source: Source
-    sink: Sink
-    ledger: Ledger
+    download: Callable[[LabelRow, Path], list[Clip]]
     inference: Inference
+    ledger: Ledger
     spool: Path
 
 
@@ -52,26 +53,35 @@ class _Part:
 
 
 class Inferring:
-    """The first half of a run; `pictures` are files of still rows that stay until the run's report is drawn."""
+    """The first half of a run.
 
-    def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, tally: Tally) -> None:
-        self.pictures: dict[str, Path] = {}
-        self._plan, self._recipe, self._ports, self._run_id, self._tally = plan, recipe, ports, run_id, tally
+    `clips`: of rows that came to an end, the frames that were looked at, in files that whoever takes them deletes.
+    """
+
+    def __init__(self, eyes: Eyes, job: Job, recipe: Recipe, run_id: str, tally: Tally) -> None:
+        self.clips: dict[str, list[Clip]] = {}
+        self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
         self._failed: set[str] = set()
-        self._files: dict[str, list[Path]] = {}
 
-    def rows(self, options: Options, on_step: Callable[[Tally], None]) -> Generator[Inferred]:
-        """Every row of the plan, kept ones first, then fresh ones, suspects last and alone.
+    def rows(
+        self,
+        todo: Sequence[LabelRow],
+        stored: Set[str],
+        records: Mapping[str, Record],
+        options: Options,
+        on_step: Callable[[Tally], None],
+    ) -> Generator[Inferred]:
+        """Every row, those in `stored` first, then fresh ones, suspects last and alone.
 
         A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
         """
-        yield from ((row, None) for row in self._plan.todo if row.data_hash in self._plan.stored)
-        fresh = [(row, self._attempts(row)) for row in self._plan.to_infer]
-        ordinary = [row for row, attempts in fresh if attempts < SUSPECT_ATTEMPTS]
-        suspects = [row for row, attempts in fresh if SUSPECT_ATTEMPTS <= attempts < SUSPECT_ATTEMPTS + STRIKES]
-        for row, attempts in fresh:
-            if attempts >= SUSPECT_ATTEMPTS + STRIKES:
-                yield row, ClipFailure(Reason.CRASH, f"{attempts} runs ended while they worked on it")
+        yield from ((row, None) for row in todo if row.data_hash in stored)
+        fresh = [(row, _deaths(records.get(row.data_hash))) for row in todo if row.data_hash not in stored]
+        ordinary = [row for row, deaths in fresh if deaths < SUSPECT_ATTEMPTS]
+        suspects = [row for row, deaths in fresh if SUSPECT_ATTEMPTS <= deaths < SUSPECT_ATTEMPTS + STRIKES]
+        for row, deaths in fresh:
+            if deaths >= SUSPECT_ATTEMPTS + STRIKES:
+                yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
             ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
             fetched = prefetch(rows, self._fetch, options.download_threads, ahead)
@@ -79,15 +89,25 @@ class Inferring:
                 yield from self._infer(batch)
                 on_step(self._tally)
 
-    def _attempts(self, row: LabelRow) -> int:
-        """Whole runs that died while they worked on the row; those before a `--retry-failed` are forgotten."""
-        record = self._plan.records.get(row.data_hash)
-        return record.attempts if record and not record.is_set_aside else 0
+    def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
+        """A row's instances out of its stored detections; what they leave out is counted."""
+        found = assemble(
+            self._eyes.ledger.detections(self._job.recipe_id, row.data_hash),
+            self._recipe.shapes,
+            self._job.recipe_id,
+            row.data_hash,
+            by_class(partial(BoxTracker, self._recipe.samples_per_second(row))) if row.is_video else None,
+            self._recipe.config.min_track if row.is_video else 1,
+        )
+        self._tally.dropped_by_cap.update(found.dropped_by_cap)
+        self._tally.dropped_without_mask.update(found.dropped_without_mask)
+        self._tally.dropped_short_tracks.update(found.dropped_short_tracks)
+        return found.instances
 
     def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
         """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
         try:
-            return self._ports.source.download(row, self._ports.spool)
+            return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
         except TransientError as error:
@@ -99,7 +119,7 @@ class Inferring:
             if isinstance(clips, ClipFailure):
                 yield _Part(row, None, failure=clips)
             elif clips is not None:
-                self._files[row.data_hash] = [clip.path for clip in clips]
+                self.clips[row.data_hash] = clips
                 yield from self._parts_of(row, clips)
 
     def _parts_of(self, row: LabelRow, clips: Sequence[Clip]) -> Iterator[_Part]:
@@ -114,13 +134,14 @@ class Inferring:
 
     def _missing(self, row: LabelRow, clips: Sequence[Clip]) -> list[Clip] | ClipFailure:
         """The frames of a row that are to be looked at and whose detections no run has kept, in chunks."""
-        stored = self._ports.ledger.detections(self._plan.job.recipe_id, row.data_hash) if row.frames > 1 else ()
+        stored = self._eyes.ledger.detections(self._job.recipe_id, row.data_hash) if row.frames > 1 else ()
         kept = {frame.frame_index for frame in stored}
         missing: list[Clip] = []
-        for clip in clips:
+        for place, clip in enumerate(clips):
             wanted = self._wanted(clip)
             if isinstance(wanted, ClipFailure):
                 return wanted
+            self.clips[row.data_hash][place] = replace(clip, frame_indices=wanted)
             new = [index for index in wanted if index not in kept]
             missing += [replace(clip, frame_indices=chunk) for chunk in in_batches(new, CHUNK_FRAMES)]
         if missing:
@@ -133,8 +154,8 @@ class Inferring:
         if clip.video_frames is None:
             return clip.frame_indices
         with self._attempt([clip.data_hash]):
-            times_s = ask_alone(lambda: self._ports.inference.frame_times_s(clip))
-        self._ports.ledger.give_back_attempt(self._plan.job, [clip.data_hash])
+            times_s = ask_alone(lambda: self._eyes.inference.frame_times_s(clip))
+        self._eyes.ledger.give_back_attempt(self._job, [clip.data_hash])
         return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
 
     def _infer(self, batch: Sequence[_Part]) -> Iterator[Inferred]:
@@ -145,7 +166,7 @@ class Inferring:
         if not asked:
             return
         with self._attempt([part.row.data_hash for part, _ in asked]):
-            answers = infer_isolated(self._ports.inference, [clip for _, clip in asked])
+            answers = infer_isolated(self._eyes.inference, [clip for _, clip in asked])
         failures = {
             part.row: answer
             for (part, _), answer in zip(asked, answers, strict=True)
@@ -156,7 +177,7 @@ class Inferring:
             for (part, _), answer in zip(asked, answers, strict=True)
             if not isinstance(answer, ClipFailure) and part.row not in failures
         ]
-        self._ports.ledger.put_detections(self._plan.job, self._run_id, chunks)
+        self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
         self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
         for row, failure in failures.items():
             yield from self._end(row, failure)
@@ -167,20 +188,21 @@ class Inferring:
     @contextmanager
     def _attempt(self, data_hashes: Sequence[str]) -> Iterator[None]:
         """Counted while it lasts, so that whatever kills this run is counted; given back for any other end."""
-        self._ports.ledger.start_attempt(self._plan.job, data_hashes)
+        self._eyes.ledger.start_attempt(self._job, data_hashes)
         try:
             yield
         except BaseException:
-            self._ports.ledger.give_back_attempt(self._plan.job, data_hashes)
+            self._eyes.ledger.give_back_attempt(self._job, data_hashes)
             raise
 
     def _end(self, row: LabelRow, failure: ClipFailure | None) -> Iterator[Inferred]:
-        """The row's files go, but for the pictures of the first still rows."""
         if failure:
             self._failed.add(row.data_hash)
-        for path in self._files.pop(row.data_hash, []):
-            if row.data_type == "image" and len(self.pictures) < SAMPLE_ROWS:
-                self.pictures[row.data_hash] = path
-            else:
-                path.unlink(missing_ok=True)
+            for clip in self.clips.pop(row.data_hash, []):
+                clip.path.unlink(missing_ok=True)
         yield row, failure
+
+
+def _deaths(record: Record | None) -> int:
+    """Whole runs that died while they worked on a row; those before a `--retry-failed` are forgotten."""
+    return record.attempts if record and not record.is_set_aside else 0

@@ -197,3 +197,14 @@ class Sink(Protocol):
         A task that the platform refuses to move stops no other.
         """
         ...
+
+
+class Gallery(Protocol):
+    """Rows to look at when the run is over. Not shared between threads."""
+
+    def add(self, row: LabelRow, instances: Sequence[Instance], clips: Sequence[Clip]) -> None:
+        """A row that is done, labelled or empty, while its media are still there.
+
+        `clips` is empty where the row was inferred by an earlier run. Whatever their files hold, nothing is raised.
+        """
+        ...

@@ -1,81 +1,185 @@
-"""One self-contained HTML page of what a run did: the counts first, then the delivered frames with their overlays."""
+"""One self-contained HTML page of what a run did: counts that add up, the worst cases, a random sample."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
-import cv2
 import jinja2
-import numpy as np
-from PIL import Image, ImageOps
 
-from autolabel.core.assemble import Placement
-from autolabel.core.geometry import BoolArray, mask_to_frame
-from autolabel.core.outlines import polygon_from_mask, rasterise, rotated_box_from_mask
-from autolabel.core.rows import REASON_TEXT, OntologyClass, Project, Reason
-from autolabel.protocols import RGB
-from autolabel.sync import Sample
+from autolabel.album import BINS, Album
+from autolabel.core.overlay import hex_color
+from autolabel.core.prompts import ClassPlan
+from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
+from autolabel.recipe import Recipe
+from autolabel.tally import Tally
 
-MAX_SIDE_PX = 640
-MASK_OPACITY = 0.45
-
-_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>autolabel {{ summary.run }}</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 1200px; padding: 1.2rem;
-       color: #1c2127; background: #fafbfc }
-h1 { font-size: 1.35rem; margin: 0 } h2 { font-size: 1.05rem; margin: 1.6rem 0 .5rem } .dim { color: #667 }
-table { border-collapse: collapse } td, th { padding: .15rem .9rem .15rem 0; text-align: left; font-weight: normal }
-td:first-child { text-align: right; font-variant-numeric: tabular-nums } th { color: #667 }
-.frames { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr)); gap: 1rem;
-          align-items: start }
-figure { margin: 0; background: #fff; border: 1px solid #dde2e8; border-radius: 6px; overflow: hidden }
-figure img { width: 100%; display: block; aspect-ratio: 4 / 3; object-fit: contain; background: #15181c }
-figcaption { padding: .5rem .7rem; font-size: .85rem; overflow-wrap: anywhere }
-.chip { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .35em }
-code { background: #eef1f4; padding: .05rem .3rem; border-radius: 3px }
-</style></head><body>
-<h1>{{ title }}</h1>
-<p class="dim">Run <code>{{ summary.run }}</code> · recipe <code>{{ summary.recipe[:8] }}</code> · destination
-{{ summary.destination }} · confidences are the detector's class scores, <b>uncalibrated</b></p>
-<h2>{{ summary.total }} label rows</h2>
-<table>{% for count, what in rows %}<tr><td>{{ count }}</td><td>{{ what }}</td></tr>{% endfor %}</table>
-<h2>{{ objects | sum(attribute=0) }} objects written</h2>
-<table>{% for count, name, color in objects %}
-<tr><td>{{ count }}</td><td><span class="chip" style="background: {{ color }}"></span>{{ name }}</td></tr>
-{% endfor %}</table>
-<h2>{{ frames | length }} frames, least certain first</h2>
-<div class="frames">{% for frame in frames %}
-<figure><img alt="{{ frame.title }}" src="data:image/jpeg;base64,{{ frame.jpeg }}">
-<figcaption>{{ frame.title }}<br><span class="dim">{{ frame.caption }}</span></figcaption></figure>
-{% endfor %}</div>
-</body></html>
-"""
-)
+Steps = list[tuple[str, str]]
+"""What to do next, and the command that does it ("" for none)."""
 
 
-def write_report(path: Path, project: Project, summary: Mapping[str, Any], samples: Sequence[Sample]) -> None:
-    """Draw and write the page, readable by its owner alone: it shows people's pictures.
+@dataclass(frozen=True)
+class Page:
+    """What a page says beside its pictures.
 
-    `summary` is what `sync.Run.summary` gives.
+    - `facts`: names and values under the title; the run's id is one of them.
+    - `rows`: (count, what became of them); they add up to all that there were.
+    - `objects`: class feature hash -> count; `dropped`: such counts of what was left out, and why.
+    - `messages`: what went wrong with which row.
+    - `link`: where a row is opened in the platform's editor, where it has one.
     """
-    by_hash = {item.feature_hash: item for item in project.classes}
-    objects = [(count, by_hash[key].name, by_hash[key].color) for key, count in summary["objects"].items()]
-    html = _PAGE.render(
-        title=project.title,
-        summary=summary,
-        rows=row_lines(summary),
-        objects=sorted(objects, reverse=True),
-        frames=[_frame(sample, by_hash) for sample in sorted(samples, key=_least_certain)],
+
+    kind: str
+    title: str
+    run: str
+    facts: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[int, str]]
+    rows_title: str
+    objects: Mapping[str, int]
+    objects_title: str
+    dropped: Sequence[tuple[Mapping[str, int], str]]
+    classes: Sequence[OntologyClass]
+    recipe: Recipe
+    next_steps: Steps
+    messages: Sequence[str] = ()
+    link: Callable[[LabelRow], str | None] = lambda row: None
+
+
+@dataclass(frozen=True)
+class _ClassLine:
+    plan: ClassPlan
+    color: str
+    count: int
+    dropped: tuple[str, ...]
+    scores: Sequence[int]
+
+
+def write_report(path: Path, page: Page, album: Album) -> None:
+    """Write the page, readable by its owner alone: it shows people's pictures. Raises OSError."""
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["hex_color"] = hex_color
+    source = files("autolabel").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    html = environment.from_string(source).render(
+        page=page,
+        config=page.recipe.config,
+        classes=_class_lines(page, album),
+        left_out=_left_out(page),
+        shelves=album.shelves(),
+        looked_at=album.rows,
+        link=page.link,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
     path.write_text(html, encoding="utf-8")
+
+
+def _class_lines(page: Page, album: Album) -> list[_ClassLine]:
+    colors = {item.feature_hash: hex_color(item.color) for item in page.classes}
+    lines = []
+    for cls in page.recipe.plan.classes:
+        key = cls.feature_hash
+        dropped = tuple(f"{counted[key]} left out, {why}" for counted, why in page.dropped if counted.get(key))
+        scores = album.scores[key].counts if key in album.scores else [0] * BINS
+        lines.append(_ClassLine(cls, colors.get(key, hex_color("")), page.objects.get(key, 0), dropped, scores))
+    return sorted(lines, key=lambda line: -line.count)
+
+
+def _left_out(page: Page) -> str:
+    return ", ".join(f"{sum(counted.values())} {why}" for counted, why in page.dropped if counted)
+
+
+def push_page(
+    project: Project, recipe: Recipe, summary: Mapping[str, Any], messages: Sequence[str], domain: str
+) -> Page:
+    """The page of a push or a publish. `summary` is what `sync.Run.summary` gives; `domain` is the API's address."""
+    destination = summary["destination"]
+    return Page(
+        kind="Push report",
+        title=project.title,
+        run=summary["run"],
+        facts=[
+            ("run", summary["run"]),
+            ("to", destination if destination == Destination.MAIN else f"branch {recipe.branch}"),
+            ("recipe", recipe.id[:8]),
+            ("project", project.project_hash),
+        ],
+        rows=row_lines(summary),
+        rows_title="label rows",
+        objects=summary["objects"],
+        objects_title="objects written",
+        dropped=dropped(summary),
+        classes=project.classes,
+        recipe=recipe,
+        next_steps=_next_steps(summary, recipe),
+        messages=messages,
+        link=lambda row: editor_url(domain, project.project_hash, row.data_hash),
+    )
+
+
+def preview_page(
+    preview_id: str, project: Project, recipe: Recipe, tally: Tally, domain: str, *, beyond_limit: int
+) -> Page:
+    """The page of a preview; of files that no platform has, the project has no hash."""
+    lines = [
+        (tally.labelled, "with objects found"),
+        (tally.empty, "nothing found"),
+        *((count, f"not to be used: {REASON_TEXT[Reason(why)]}") for why, count in tally.set_aside.items()),
+        (beyond_limit, "beyond --limit, not looked at"),
+    ]
+    return Page(
+        kind="Preview",
+        title=project.title,
+        run=preview_id,
+        facts=[("preview", preview_id), ("recipe", recipe.id[:8])],
+        rows=[(count, text) for count, text in lines if count],
+        rows_title="label rows" if project.project_hash else "files",
+        objects=tally.objects,
+        objects_title="objects found, nothing written",
+        dropped=dropped(vars(tally)),
+        messages=tally.messages,
+        classes=project.classes,
+        recipe=recipe,
+        next_steps=[("Nothing was written. To see what a push would do:", _dry_run(project))]
+        * bool(project.project_hash),
+        link=lambda row: editor_url(domain, project.project_hash, row.data_hash) if project.project_hash else None,
+    )
+
+
+def _dry_run(project: Project) -> str:
+    return f"autolabel push --project {project.project_hash} --dry-run"
+
+
+def dropped(counts: Mapping[str, Any]) -> list[tuple[Mapping[str, int], str]]:
+    """What a run found and left out by class, with the reason in words; of `Run.summary` or a tally's fields."""
+    return [
+        (counts["dropped_by_cap"], "over their class's cap"),
+        (counts["dropped_without_mask"], "without a mask"),
+        (counts["dropped_short_tracks"], "seen on too few frames of a video"),
+    ]
+
+
+def _next_steps(summary: Mapping[str, Any], recipe: Recipe) -> Steps:
+    """True as of today: a push to a branch is published by a command, one to main is not undone by any."""
+    if not summary["labelled"]:
+        return []
+    if summary["destination"] == Destination.BRANCH:
+        return [
+            (
+                f"Only the label branch {recipe.branch} was written. To copy its rows to main, where main has none:",
+                f"autolabel publish --run {summary['run']}",
+            ),
+        ]
+    return [
+        (
+            f"These labels are on main; the branch {recipe.branch} holds them as they were written, under the same "
+            "object hashes. What became of every row, and which runs there were:",
+            "autolabel status",
+        ),
+    ]
 
 
 def row_lines(summary: Mapping[str, Any]) -> list[tuple[int, str]]:
@@ -91,82 +195,10 @@ def row_lines(summary: Mapping[str, Any]) -> list[tuple[int, str]]:
     return [(count, text) for count, text in lines if count]
 
 
-def _least_certain(sample: Sample) -> float:
-    """Frames without objects come last: there is nothing on them to be wrong about."""
-    scores = [place.detection.score for item in sample.instances for place in item.placements]
-    return min(scores, default=2.0)
-
-
-def _frame(sample: Sample, classes: Mapping[str, OntologyClass]) -> dict[str, str]:
-    places = [(classes[item.feature_hash], place) for item in sample.instances for place in item.placements]
-    names = ", ".join(f"{cls.name} {place.detection.score:.2f}" for cls, place in places)
-    picture = draw(_picture(sample), places)
-    ok, jpeg = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-    assert ok
-    return {
-        "title": sample.row.title,
-        "caption": names or "nothing found",
-        "jpeg": base64.b64encode(jpeg.tobytes()).decode(),
-    }
-
-
-def _picture(sample: Sample) -> RGB:
-    """The spooled file, upright as it was labelled (a file that could be labelled can be opened)."""
-    with Image.open(sample.path) as image:
-        turned = ImageOps.exif_transpose(image)
-        upright = turned if turned.size == (sample.row.width_px, sample.row.height_px) else image
-        return np.asarray(upright.convert("RGB"))
-
-
-def draw(picture: RGB, places: Sequence[tuple[OntologyClass, Placement]]) -> RGB:
-    """Overlay masks, boxes and confidences in the ontology's colours, shrunk to MAX_SIDE_PX."""
-    height, width = picture.shape[:2]
-    canvas = picture.copy()
-    for cls, place in places:
-        if (inside := _area(cls, place, width, height)) is not None:
-            tint = np.array(_rgb(cls.color), np.float32)
-            canvas[inside] = ((1 - MASK_OPACITY) * canvas[inside] + MASK_OPACITY * tint).astype(np.uint8)
-            outline, _ = cv2.findContours(inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-            cv2.drawContours(canvas, outline, -1, (255, 255, 255), 1, cv2.LINE_AA)
-    scale = min(1.0, MAX_SIDE_PX / max(width, height))
-    canvas = np.ascontiguousarray(
-        cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-    )
-    for cls, place in places:
-        _draw_box(canvas, cls, place, scale)
-    return canvas
-
-
-def _area(cls: OntologyClass, place: Placement, width_px: int, height_px: int) -> BoolArray | None:
-    """The pixels that an object covers as it was sent; None for boxes."""
-    mask = place.detection.mask
-    if mask is None or cls.shape not in ("bitmask", "polygon"):
+def editor_url(domain: str, project_hash: str, data_hash: str) -> str | None:
+    """Where the platform's editor opens a row: beside `api.HOST` it is `app.HOST`; other addresses have none."""
+    host = urlsplit(domain).netloc
+    if not host.startswith("api."):
         return None
-    if cls.shape == "bitmask":
-        return mask_to_frame(mask, width_px, height_px)
-    return rasterise(polygon_from_mask(mask), width_px, height_px)
-
-
-def _draw_box(canvas: RGB, cls: OntologyClass, place: Placement, scale: float) -> None:
-    found = place.detection
-    x0, y0, x1, y1 = (round(value * scale) for value in found.box_xyxy_px)
-    color = _rgb(cls.color)
-    if cls.shape == "rotatable_bounding_box" and found.mask is not None:
-        corners = rotated_box_from_mask(found.mask, place.width_px, place.height_px).corners_xy_px * scale
-        cv2.polylines(canvas, [corners.round().astype(np.int32)], True, color, 2, cv2.LINE_AA)
-    else:
-        cv2.rectangle(canvas, (x0, y0), (x1, y1), color, 2, cv2.LINE_AA)
-    text = f"{cls.name} {found.score:.2f}"
-    (text_width, text_height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-    left = max(0, min(x0, canvas.shape[1] - text_width - 4))
-    top = y0 - text_height - base - 2 if y0 > text_height + base + 2 else y0
-    cv2.rectangle(canvas, (left, top), (left + text_width + 4, top + text_height + base + 2), color, -1)
-    ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
-    where = (left + 2, top + text_height + 1)
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, ink, 1, cv2.LINE_AA)
-
-
-def _rgb(color: str) -> tuple[int, int, int]:
-    """`#D33115` -> (211, 49, 21)."""
-    value = int(color.lstrip("#")[:6], 16)
-    return value >> 16, value >> 8 & 255, value & 255
+    where = "/".join(quote(part, safe="") for part in (project_hash, data_hash))
+    return f"https://app.{host.removeprefix('api.')}/label_editor/{where}/0"

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     holdout: float = Field(
         0.0, ge=0, le=1, description="Share of data units left to people as it is, to measure time saved against."
     )
+    report_images: bool = Field(True, description="Whether reports show pictures; off keeps people's frames out.")
     agent_stage: str | None = Field(
         None, description="Title of the Agent stage that is ours; all its tasks are handed on to people."
     )

@@ -11,18 +11,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from autolabel.core.assemble import Assembly, Follow, Instance, assemble
+from autolabel.core.assemble import Instance
 from autolabel.core.identity import digest
 from autolabel.core.rows import Destination, LabelRow, Reason
 from autolabel.engine import Background, in_batches
 from autolabel.errors import PermanentFloodError
-from autolabel.inferring import Inferred, Inferring, Ports
-from autolabel.ledger import Move, State
+from autolabel.inferring import Eyes, Inferred, Inferring
+from autolabel.ledger import Ledger, Move, State
 from autolabel.plan import Options, Plan, pathway_of
-from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
+from autolabel.protocols import Gallery, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
 from autolabel.recipe import Recipe
 from autolabel.tally import Tally
-from autolabel.tracking import BoxTracker, by_class
 
 GUARD_ROWS = 20
 GUARD_SHARE = 0.30
@@ -32,28 +31,34 @@ WRITE_FRAMES_A_ROW = 25
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A delivered row with its picture still at hand, for the report."""
+class Ports:
+    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
 
-    row: LabelRow
-    path: Path
-    instances: tuple[Instance, ...]
+    source: Source
+    sink: Sink
+    ledger: Ledger
+    inference: Inference
+    spool: Path
 
 
 class Run:
     """One execution of a plan. Whatever stops it, the ledger holds every row where the next run takes it up.
 
-    `saves` is False when labels stand on our branch already and are only to be published.
+    `gallery` gets every row that this run finishes. `saves` is False when labels stand on our branch already and are
+    only to be published.
     """
 
-    def __init__(self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, *, saves: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, recipe: Recipe, ports: Ports, run_id: str, gallery: Gallery, *, saves: bool = True
+    ) -> None:
         self.id = run_id
         self.plan = plan
         self.tally = Tally()
-        self.samples: list[Sample] = []
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
-        self._inferring = Inferring(plan, recipe, ports, run_id, self.tally)
+        eyes = Eyes(ports.source.download, ports.inference, ports.ledger, ports.spool)
+        self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
+        self._gallery = gallery
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
@@ -75,7 +80,8 @@ class Run:
 
     def _work(self, options: Options, on_step: Callable[[Tally], None]) -> None:
         deliver: Callable[[list[Inferred]], None] = partial(self._deliver, on_step)
-        with closing(self._inferring.rows(options, on_step)) as stream:
+        plan = self.plan
+        with closing(self._inferring.rows(plan.todo, plan.stored, plan.records, options, on_step)) as stream:
             first = list(islice(stream, GUARD_ROWS))
             if self._saves:
                 self._stop_floods(first)
@@ -147,34 +153,30 @@ class Run:
             if failure:
                 outcomes[row.data_hash] = Refused(failure.reason, failure.message)
                 continue
-            found = self._assemble(row)
-            self._sample(row, found.instances)
-            if found.instances:
+            instances = self._inferring.assemble(row)
+            if instances:
                 rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, found.instances, row.data_hash in self.plan.on_branch, rate))
+                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, rate))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
+        self._show([row for row, _ in batch], outcomes, {write.row.data_hash: write.instances for write in writes})
         on_step(self.tally)
 
-    def _assemble(self, row: LabelRow) -> Assembly:
-        """A row's instances out of its stored detections; what they leave out is counted."""
-        found = assemble(
-            self._ledger.detections(self._job.recipe_id, row.data_hash),
-            self._recipe.shapes,
-            self._job.recipe_id,
-            row.data_hash,
-            self._follow(row) if row.is_video else None,
-            self._recipe.config.min_track if row.is_video else 1,
-        )
-        self.tally.dropped_by_cap.update(found.dropped_by_cap)
-        self.tally.dropped_without_mask.update(found.dropped_without_mask)
-        self.tally.dropped_short_tracks.update(found.dropped_short_tracks)
-        return found
-
-    def _follow(self, row: LabelRow) -> Follow:
-        return by_class(partial(BoxTracker, self._recipe.samples_per_second(row)))
+    def _show(
+        self,
+        rows: Sequence[LabelRow],
+        outcomes: Mapping[str, Outcome | None],
+        instances: Mapping[str, tuple[Instance, ...]],
+    ) -> None:
+        """What is done may be looked at; after that, the media are not needed any more."""
+        for row in rows:
+            clips = self._inferring.clips.pop(row.data_hash, [])
+            if outcomes[row.data_hash] is None or isinstance(outcomes[row.data_hash], Receipt):
+                self._gallery.add(row, instances.get(row.data_hash, ()), clips)
+            for clip in clips:
+                clip.path.unlink(missing_ok=True)
 
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""
@@ -229,10 +231,6 @@ class Run:
     def _hand_over(self) -> None:
         for batch in in_batches(self.plan.handed_over, HAND_OVER_ROWS):
             self._proceed(batch)
-
-    def _sample(self, row: LabelRow, instances: Sequence[Instance]) -> None:
-        if row.data_hash in self._inferring.pictures:
-            self.samples.append(Sample(row, self._inferring.pictures[row.data_hash], tuple(instances)))
 
     def _move(self, moves: Iterable[Move]) -> None:
         self._ledger.move(self._job, self.id, list(moves))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.core.assemble import Instance
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.core.rows import (
@@ -143,6 +144,16 @@ class FakePlatform:
             self.writes.append(f"move {row.data_hash}")
             self.listed[row.data_hash] = replace(self.listed[row.data_hash], stage_uuid=ANNOTATE.uuid)
         return frozenset(row.data_hash for row in moving)
+
+
+class FakeGallery:
+    """Notes each row with its objects and whether its media were there to be looked at."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, tuple[int, bool]] = {}
+
+    def add(self, row: LabelRow, instances: Sequence[Instance], clips: Sequence[Clip]) -> None:
+        self.shown[row.data_hash] = (len(instances), bool(clips) and all(clip.path.exists() for clip in clips))
 
 
 class ScriptedInference:

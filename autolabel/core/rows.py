@@ -119,11 +119,14 @@ class OntologyClass:
 
 @dataclass(frozen=True)
 class Project:
+    """`role` is what the key's owner is in it, in the platform's word (`admin`, `annotator` ...); "" if unknown."""
+
     project_hash: str
     title: str
     workflow: Workflow
     classes: tuple[OntologyClass, ...]
     required_questions: tuple[str, ...] = ()
+    role: str = ""
 
 
 LABELLED_TYPES = frozenset({"image", "img_group", "video"})

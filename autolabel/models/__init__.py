@@ -8,10 +8,19 @@ from typing import TypeVar
 
 from autolabel.core.prompts import TokenCounts
 from autolabel.errors import PermanentUsageError
-from autolabel.models.weights import TEXT_FILES, locate, weights_digest
+from autolabel.models.weights import TEXT_FILES, is_here, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
-__all__ = ["DETECTORS", "SEGMENTERS", "count_tokens", "load_detector", "load_segmenter", "weights_digest"]
+__all__ = [
+    "DETECTORS",
+    "SEGMENTERS",
+    "count_tokens",
+    "describe_device",
+    "is_here",
+    "load_detector",
+    "load_segmenter",
+    "weights_digest",
+]
 
 Model = TypeVar("Model")
 
@@ -55,6 +64,13 @@ def load_detector(family: str, weights: str, device: str) -> TextDetector:
 def count_tokens(family: str, weights: str, prompts: Sequence[str]) -> TokenCounts:
     """What the prompts cost that detector. Needs its tokeniser only; raises what `load_detector` raises."""
     return _loader(TOKEN_COUNTERS, family)(locate(weights, TEXT_FILES), prompts)
+
+
+def describe_device(device: str) -> str:
+    """The device that the models would run on, and the memory it has. Raises PermanentUsageError."""
+    from autolabel.models.runtime import describe_device as describe
+
+    return describe(device)
 
 
 def load_segmenter(family: str, weights: str, device: str) -> BoxSegmenter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from autolabel.errors import PermanentInferenceError, PermanentModelError, Perma
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
+GIB = 1 << 30
 
 
 def load_pretrained(
@@ -51,6 +53,16 @@ def load_pretrained(
     if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     return model, image_processor
+
+
+def describe_device(name: str) -> str:
+    """`cuda:0, NVIDIA ..., 70 of 80 GiB free` or `cpu, 8 cores, 12 GiB free`. Raises PermanentUsageError."""
+    where = _device(name)
+    if where.type == "cuda":
+        free, total = torch.cuda.mem_get_info(where)
+        return f"{where}, {torch.cuda.get_device_name(where)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return f"{where}, {os.cpu_count()} cores, {free / GIB:.1f} GiB free"
 
 
 def _device(name: str) -> torch.device:

@@ -40,6 +40,13 @@ def locate(weights: str, files: tuple[str, ...] = WEIGHT_FILES) -> Path:
     return folder
 
 
+def is_here(weights: str) -> bool:
+    """Whether `locate` would find them without a download. Raises PermanentModelError where it could find none."""
+    local = weights.startswith(BUNDLED) or Path(weights).expanduser().is_dir() or not HUB_ID.fullmatch(weights)
+    cached = None if local else _snapshot(weights, WEIGHT_FILES, cached=True)
+    return local or (cached is not None and _is_complete(cached, WEIGHT_FILES))
+
+
 def weights_digest(weights: str) -> str:
     """SHA-256 (hex) over weights, configuration and tokeniser, by name and content, as they lie on disk.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import requests
@@ -35,6 +36,7 @@ from autolabel.errors import (
 
 MAX_RETRY_AFTER_S = 60.0
 ATTEMPTS = 5
+ANSWER_TIMEOUT_S = 10
 
 # Every exception class of the SDK that a call of ours can meet (a test holds this table against the SDK).
 ERRORS: dict[type[sdk.EncordException], type[AutolabelError]] = {
@@ -73,14 +75,15 @@ def connect(project_hash: str, domain: str, ssh_key: str) -> Connection:
     Raises PermanentUsageError for a key of another kind, PermanentAccessError, PermanentNotFoundError,
     TransientServiceError when the platform cannot be reached.
     """
-    client = _client(domain, ssh_key)
+    client = make_client(domain, ssh_key)
     project = _open(client, project_hash, f"opening project {project_hash} on {domain}")
     if project.project_type != ProjectType.WORKFLOW:
         raise PermanentUsageError(f"project {project.title!r} has no workflow, so nothing says whose turn a row is")
     return Connection(client, project)
 
 
-def _client(domain: str, ssh_key: str) -> EncordUserClient:
+def make_client(domain: str, ssh_key: str) -> EncordUserClient:
+    """Sends nothing. Raises PermanentUsageError for what is no Ed25519 private key in OpenSSH format."""
     limits = RequestsSettings(max_retries=0, connection_retries=2, connect_timeout=10, read_timeout=120)
     try:
         return EncordUserClient.create_with_ssh_private_key(
@@ -95,6 +98,15 @@ def _client(domain: str, ssh_key: str) -> EncordUserClient:
             "the SSH key is no Ed25519 private key in OpenSSH format (or has a passphrase), so nothing was sent; "
             "make one with `ssh-keygen -t ed25519`, register it on the platform and name it in ENCORD_SSH_KEY_FILE"
         ) from None
+
+
+def server_time_s(domain: str) -> float:
+    """The platform's clock, in seconds since 1970, as any answer of it tells. Raises TransientServiceError."""
+    try:
+        answer = requests.head(domain, timeout=ANSWER_TIMEOUT_S)
+        return parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (requests.RequestException, KeyError, ValueError) as error:
+        raise TransientServiceError(f"no answer from {domain} ({error.__class__.__name__})") from None
 
 
 def read_key_file(path: Path) -> str:

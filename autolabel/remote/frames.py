@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError
@@ -30,6 +31,7 @@ BROKEN = (
     struct.error,
 )
 BACKDROP = (255, 255, 255)
+FIRST_QUARTER_TURN = 5  # of the EXIF orientations: this one and those after it swap width and height
 # Our own limit is checked before any pixel is decoded; Pillow's would overrule a higher one.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -84,6 +86,21 @@ def read_still(clip: Clip, max_pixels: int) -> RGB:
             with Image.open(clip.path, formats=_readable_formats()) as image:
                 _check_header(image, clip, max_pixels)
                 return _to_rgb(_upright(image, clip))
+    except BROKEN as exc:
+        raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
+
+
+def upright_size_px(path: Path) -> tuple[int, int]:
+    """(width, height) of a still picture as its EXIF orientation turns it, off the header alone.
+
+    Raises PermanentMediaError: `decode`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_readable_formats()) as image:
+                lies_down = image.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_QUARTER_TURN
+                return image.size[::-1] if lies_down else image.size
     except BROKEN as exc:
         raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
 

@@ -71,6 +71,7 @@ class EncordSource:
             required_questions=tuple(
                 question.title for question in structure.classifications if question.attributes[0].required
             ),
+            role=raw.user_role.name.lower() if raw.user_role is not None else "",
         )
 
     @retrying

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import av
@@ -43,7 +44,7 @@ class Video:
         self.next_index = 0
         with _decoding():
             self._pts, self.times_s = _presented(clip, max_pixels)
-            self._container = _open(clip)
+            self._container = _open(clip.path)
             self._frames = timely(_decoded(self._container), time.monotonic)
 
     def close(self) -> None:
@@ -72,15 +73,31 @@ class Video:
         return frame
 
 
+def measure(path: Path) -> tuple[int, int, int]:
+    """(width, height, frames) of a video as the file itself tells them, upright.
+
+    Raises PermanentMediaError: `decode`.
+    """
+    with _decoding(), _open(path) as container, _open(path) as again:
+        stamps = _stamps(container, _stream(container))
+        frames = timely(_decoded(again), time.monotonic)
+        first = next(frames, None)
+        if first is None:
+            raise PermanentMediaError(Reason.DECODE, "its video holds no frame that can be decoded")
+        known = len(stamps) if _is_order(stamps, container) else 1 + sum(1 for _ in frames)
+        lies_down = first.rotation // 90 % 2
+        width, height = (first.height, first.width) if lies_down else (first.width, first.height)
+        return width, height, known
+
+
 def _presented(clip: Clip, max_pixels: int) -> tuple[Sequence[int | None], NDArray[np.float64]]:
     """The time stamps of the frames as shown, and in seconds after the first. Decodes only where it must."""
-    with _open(clip) as container:
+    with _open(clip.path) as container:
         stream = _stream(container)
         _check_size(stream, clip, max_pixels)
         stamps: Sequence[int | None] = _stamps(container, stream)
-        # AVI knows no order of showing: what it calls one is the order of the file.
-        if len(set(stamps)) != clip.video_frames or "avi" in container.format.name:
-            with _open(clip) as again:
+        if len(stamps) != clip.video_frames or not _is_order(stamps, container):
+            with _open(clip.path) as again:
                 stamps = [frame.pts for frame in timely(_decoded(again), time.monotonic)]
         if len(stamps) != clip.video_frames:
             raise _wrong_count(clip, len(stamps))
@@ -95,6 +112,11 @@ def _stamps(container: InputContainer, stream: VideoStream) -> list[int]:
     return sorted(known) if len(known) == len(stamps) else []
 
 
+def _is_order(stamps: Sequence[int | None], container: InputContainer) -> bool:
+    """Whether they tell every frame's place. AVI knows no order of showing: what it calls one is the file's."""
+    return 0 < len(set(stamps)) == len(stamps) and "avi" not in container.format.name
+
+
 def _seconds(stamps: Sequence[int | None], stream: VideoStream) -> NDArray[np.float64]:
     known = np.array([-1 if pts is None else pts for pts in stamps], np.float64)
     if stream.time_base is not None and (np.diff(known) > 0).all():
@@ -102,8 +124,8 @@ def _seconds(stamps: Sequence[int | None], stream: VideoStream) -> NDArray[np.fl
     return np.arange(len(stamps)) / float(stream.average_rate or 1)
 
 
-def _open(clip: Clip) -> InputContainer:
-    return av.open(str(clip.path), options=OPTIONS)
+def _open(path: Path) -> InputContainer:
+    return av.open(str(path), options=OPTIONS)
 
 
 def _stream(container: InputContainer) -> VideoStream:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.rows import LabelRow
-from autolabel.inferring import Inferring, Ports
+from autolabel.inferring import Eyes, Inferring
 from autolabel.ledger import Ledger, Move, State
 from autolabel.plan import Options, make_plan
 from autolabel.protocols import RGB, Clip, ClipFailure
@@ -88,8 +88,9 @@ def peak_kib(folder: Path, minutes: int) -> int:
     ledger.find(plan.job, "run", ["film"])
     ledger.move(plan.job, "run", [Move("film", State.LEASED)])
     tally = Tally()
-    ports = Ports(platform, platform, ledger, Finder(), folder)
-    list(Inferring(plan, recipe, ports, "run", tally).rows(Options(), lambda tally: None))
+    eyes = Eyes(platform.download, Finder(), ledger, folder)
+    inferring = Inferring(eyes, plan.job, recipe, "run", tally)
+    list(inferring.rows(plan.todo, plan.stored, plan.records, Options(), lambda tally: None))
     assert tally.inferred_frames == row.frames
     ledger.close()
     status = Path("/proc/self/status").read_text()

@@ -18,11 +18,10 @@ from autolabel.errors import (
     PermanentUsageError,
     TransientServiceError,
 )
-from autolabel.inferring import Ports
 from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
 from autolabel.recipe import Recipe
-from autolabel.sync import Run
+from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
 from ledgers import open_ledger
 from platform_fakes import (
@@ -32,6 +31,7 @@ from platform_fakes import (
     DONE,
     RECIPE,
     REVIEW,
+    FakeGallery,
     FakePlatform,
     ScriptedInference,
     make_project,
@@ -55,6 +55,7 @@ class Bench:
         self.folder = folder
         self.recipe = recipe
         self.runs = 0
+        self.gallery = FakeGallery()
 
     def plan(self, **options: object) -> Plan:
         return make_plan(
@@ -68,7 +69,7 @@ class Bench:
     def push(self, **options: object) -> Run:
         self.runs += 1
         ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
-        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}")
+        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}", self.gallery)
         self.last = run
         run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]
         return run
@@ -397,7 +398,7 @@ def test_progress_is_told_after_every_batch(tmp_path: Path) -> None:
     def note(tally: Tally) -> None:
         seen.append(tally.finished)
 
-    Run(bench.plan(), RECIPE, ports, "run").execute(Options(write_rows=1), note)
+    Run(bench.plan(), RECIPE, ports, "run", FakeGallery()).execute(Options(write_rows=1), note)
     assert seen[-1] == 3
 
 
@@ -464,3 +465,13 @@ def test_a_death_while_a_video_is_opened_is_a_strike_and_not_the_end_of_the_run(
     bench = Bench(tmp_path, FakePlatform([film(), make_row("still")]), ScriptedInference(poison=frozenset({"film"})))
     run = bench.push()
     assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.CRASH: 1})
+
+
+def test_what_a_run_finishes_is_shown_while_its_media_are_there_and_they_go_then(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(30))
+    platform.unreadable["row-03"] = PermanentMediaError("decode", "no picture")
+    platform.refuses.add("row-04")
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    assert bench.gallery.shown == {f"row-{i:02}": (1, True) for i in range(30) if i not in (3, 4)}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("row")] == []

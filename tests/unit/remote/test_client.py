@@ -39,7 +39,7 @@ KEY = pem(ed25519.Ed25519PrivateKey.generate())
 def look() -> None:
     """One request, sent once."""
     with remote_call("looking"):
-        client._client(DOMAIN, KEY).get_project(PROJECT)
+        client.make_client(DOMAIN, KEY).get_project(PROJECT)
 
 
 def all_sdk_exceptions(base: type[sdk.EncordException] = sdk.EncordException) -> set[type[sdk.EncordException]]:

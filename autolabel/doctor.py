@@ -1,0 +1,204 @@
+"""Tries one by one what a push needs, and says of each thing that it is well or what to do. Reads only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import version
+
+from autolabel.bootstrap import check_ontology, project_hash, read_project, ssh_key
+from autolabel.core.lint import Finding, Severity
+from autolabel.core.rows import Project
+from autolabel.errors import AutolabelError, PermanentNotFoundError
+from autolabel.recipe import ModelChoice, load_config
+from autolabel.settings import Settings
+
+NO_PROJECT = "00000000-0000-0000-0000-000000000000"
+SKEW_WARN_S, SKEW_FAIL_S = 30, 300  # signed messages of the platform are refused after 300 s
+LIBRARIES = ("torch", "transformers", "encord", "segment-anything")
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried; the text of what is not well says what to do."""
+
+    level: Level
+    about: str
+    text: str
+
+
+def diagnose(settings: Settings, project: str | None) -> Iterator[Check]:
+    """All checks in order; those of the project only where one is given and the platform answers."""
+    key = _guarded("key", lambda: [check_key(settings)])
+    yield from key
+    yield _ok("libraries", ", ".join(f"{name} {version(name)}" for name in LIBRARIES))
+    yield from _guarded("models", lambda: check_models(settings))
+    yield from _guarded("device", lambda: [check_device(settings)])
+    yield check_disk(settings)
+    answers = _guarded("platform", lambda: [check_clock(settings.domain)])
+    yield from answers
+    if not any(check.level == Level.FAIL for check in (*key, *answers)):
+        yield from _guarded("project" if project else "access", lambda: check_project(settings, project))
+
+
+def _guarded(about: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
+    """What this program raises on purpose says what happened and what to do: that is a failed check."""
+    try:
+        return list(check())
+    except AutolabelError as error:
+        return [Check(Level.FAIL, about, f"{error}. {error.advice}" if error.advice else str(error))]
+
+
+def _ok(about: str, text: str) -> Check:
+    return Check(Level.OK, about, text)
+
+
+def check_key(settings: Settings) -> Check:
+    """Present, a key of the right kind, and nobody else's to read. Raises PermanentUsageError."""
+    from autolabel.remote.client import make_client
+
+    make_client(settings.domain, ssh_key(settings))
+    path = settings.ssh_key_file
+    if path is None:
+        return _ok("key", "Ed25519, from ENCORD_SSH_KEY")
+    mode = path.expanduser().stat().st_mode & 0o777
+    if mode & 0o077:
+        return Check(Level.WARN, "key", f"{path} has mode {mode:o}, so others can read it: chmod 600 {path}")
+    return _ok("key", f"Ed25519, {path}, mode {mode:o}")
+
+
+def check_models(settings: Settings) -> Iterator[Check]:
+    """Raises PermanentUsageError for the recipe, PermanentModelError for weights that are damaged."""
+    from autolabel.models import count_tokens
+
+    config = load_config(settings.config)
+    detector = _check_weights("detector", config.detector)
+    yield detector
+    if detector.level == Level.OK:
+        budget = count_tokens(config.detector.family, config.detector.weights, ["object"]).budget
+        yield _ok("tokeniser", f"reads prompts, {budget} tokens in one pass")
+    if config.segmenter:
+        yield _check_weights("segmenter", config.segmenter)
+
+
+def _check_weights(about: str, model: ModelChoice) -> Check:
+    from autolabel.models import is_here, weights_digest
+
+    if not is_here(model.weights):
+        text = (
+            f"{model.weights} is not on this machine; the first push downloads it from the hub, which needs network"
+        )
+        return Check(Level.WARN, about, text)
+    return _ok(about, f"{model.weights}, SHA-256 {weights_digest(model.weights)}")
+
+
+def check_device(settings: Settings) -> Check:
+    """Raises PermanentUsageError where the device is not there."""
+    from autolabel.models import describe_device
+
+    text = describe_device(settings.device)
+    if text.startswith("cpu") and not load_config(settings.config).detector.weights.startswith("bundled:"):
+        text += "; full-size models are slow there: `push --dry-run` measures how slow, AUTOLABEL_DEVICE names a GPU"
+        return Check(Level.WARN, "device", text)
+    return _ok("device", text)
+
+
+def check_disk(settings: Settings) -> Check:
+    """Ledger, reports and spooled media lie in one folder; as many files as run ahead of the models must fit."""
+    home = settings.home.expanduser().absolute()
+    place = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Check(Level.FAIL, "disk", f"nothing can be written to {place}; set AUTOLABEL_HOME to a local folder")
+    free, files = shutil.disk_usage(place).free, 2 * settings.batch_frames + settings.download_threads
+    text = f"{free / 1e9:.1f} GB free at {home}"
+    if free < files * settings.max_media_bytes:
+        need = f"{files} files of {settings.max_media_bytes / 1e6:.0f} MB may lie there at a time"
+        return Check(Level.WARN, "disk", f"{text}, but {need}: make room, or lower AUTOLABEL_MAX_MEDIA_BYTES")
+    return _ok("disk", text)
+
+
+def check_clock(domain: str) -> Check:
+    """Raises TransientServiceError where nothing answers."""
+    from autolabel.remote.client import server_time_s
+
+    skew_s = time.time() - server_time_s(domain)
+    text = f"{domain} answers; this clock is {abs(skew_s):.0f} s {'ahead' if skew_s > 0 else 'behind'}"
+    if abs(skew_s) <= SKEW_WARN_S:
+        return _ok("platform", text)
+    level = Level.WARN if abs(skew_s) <= SKEW_FAIL_S else Level.FAIL
+    return Check(level, "platform", f"{text}, and requests are signed with the time: set the clock (NTP)")
+
+
+def check_project(settings: Settings, project: str | None) -> Iterator[Check]:
+    """Raises what the platform's refusals are translated to."""
+    if project is None:
+        yield _check_access(settings)
+        return
+    found = read_project(settings, project_hash(project))
+    yield _ok("project", f"{found.title}, {found.project_hash}")
+    yield check_role(found.role)
+    yield from check_workflow(found, settings)
+    yield from _guarded("ontology", lambda: summarise(check_ontology(settings, found.project_hash)))
+
+
+def _check_access(settings: Settings) -> Check:
+    """Asking for a project that cannot exist: only a key that is let in learns so."""
+    with suppress(PermanentNotFoundError):
+        read_project(settings, NO_PROJECT)
+    return _ok("access", "the platform accepts the key; --project HASH looks further")
+
+
+def check_role(role: str) -> Check:
+    """What the key's owner is in the project. The platform does not say whether that is a person."""
+    if role in ("admin", "team_manager"):
+        return _ok("rights", f"the key's owner is {role} here; a service account's is best")
+    if role in ("annotator", "annotator_reviewer"):
+        text = "which is what people who label are: if it is a person's key, its labels and theirs bear one name"
+        return Check(Level.WARN, "rights", f"the key's owner is {role} here, {text}; use a service account's key")
+    if role in ("reviewer", "viewer"):
+        text = f"the key's owner is only {role} here: let an admin of the project give it the right to label"
+        return Check(Level.FAIL, "rights", text)
+    return Check(Level.WARN, "rights", "the platform does not say what the key's owner may do; try `push --limit 1`")
+
+
+def check_workflow(project: Project, settings: Settings) -> Iterator[Check]:
+    workflow = project.workflow
+    if workflow.has_consensus:
+        yield Check(Level.FAIL, "workflow", "it has consensus stages, which are refused; use a project without them")
+        return
+    stages, first = " -> ".join(stage.title for stage in workflow.stages), workflow.first_human_stage
+    if first is None:
+        text = f"{stages} has no annotation stage, so no task waits for labels; add one"
+        yield Check(Level.FAIL, "workflow", text)
+        return
+    yield _ok("workflow", f"{stages}; no consensus; labels go to main for tasks that wait at {first.title}")
+    agent = workflow.agent_stage(settings.agent_stage)
+    if agent is not None:
+        yield _ok("agent stage", f"tasks at {agent.title} are taken too, and move on from there")
+    elif any(stage.kind == "AGENT" for stage in workflow.stages):
+        text = "no Agent stage is clearly ours; where one is, name it in AUTOLABEL_AGENT_STAGE"
+        yield Check(Level.WARN, "agent stage", text)
+
+
+def summarise(findings: Iterable[Finding]) -> Iterator[Check]:
+    """The worst of what `ontology check` finds, and how much there is."""
+    found = list(findings)
+    errors = [finding for finding in found if finding.severity == Severity.ERROR]
+    warnings = [finding for finding in found if finding.severity == Severity.WARNING]
+    if not errors and not warnings:
+        yield _ok("ontology", "prompts and classes fit")
+        return
+    worst, counts = (errors or warnings)[0], f"{len(errors)} errors, {len(warnings)} warnings"
+    text = f"{worst} ({counts}; `autolabel ontology check` lists all)"
+    yield Check(Level.FAIL if errors else Level.WARN, "ontology", text)

@@ -1,0 +1,55 @@
+"""`preview` as a user runs it: real models, a page, and no effect on any platform."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sandbox.commands import Command
+
+
+def report_of(stdout: str) -> str:
+    return Path(stdout.split("report: ")[1].strip()).read_text()
+
+
+def test_a_project_is_previewed_without_any_effect_on_it(push: Command) -> None:
+    mark = len(push.sandbox.log())
+    done = push("preview", "--project", push.project, "--limit", "5")
+    assert done.returncode == 0, done.stderr
+    assert "12  label rows in all" in done.stdout
+    assert "7  beyond --limit, not looked at" in done.stdout
+    assert push.sandbox.writes(mark) == []
+    html = report_of(done.stdout)
+    assert html.count("data:image/jpeg") == 5
+    assert f"autolabel push --project {push.project} --dry-run" in html
+    assert not (push.home / "ledger.sqlite").exists()
+
+
+def scene(path: Path) -> Path:
+    image = Image.fromarray(np.full((200, 320, 3), 128, np.uint8))
+    ImageDraw.Draw(image).ellipse((60, 50, 120, 110), fill=(220, 40, 40))
+    image.save(path)
+    return path
+
+
+def test_files_are_previewed_without_key_or_platform(push: Command, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    scene(pictures / "red.png")
+    (pictures / "broken.jpg").write_bytes(b"rubbish")
+    nowhere = {"ENCORD_SSH_KEY_FILE": "", "ENCORD_DOMAIN": "http://127.0.0.1:9"}
+    done = push("preview", str(pictures), "--prompts", "red circle, blue square", **nowhere)
+    assert done.returncode == 3
+    assert "2  files in all" in done.stdout
+    assert "1 red circle" in done.stdout
+    assert "broken.jpg: its file cannot be decoded" in done.stderr
+    assert "red circle 0." in report_of(done.stdout)
+
+
+def test_without_images_a_report_holds_none(push: Command, tmp_path: Path) -> None:
+    done = push("preview", str(scene(tmp_path / "red.png")), "--prompts", "red circle", AUTOLABEL_REPORT_IMAGES="off")
+    html = report_of(done.stdout)
+    assert "data:image" not in html
+    assert "red.png" in html

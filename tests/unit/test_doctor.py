@@ -1,0 +1,78 @@
+"""What the doctor makes of rights, workflow, ontology, clock and disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autolabel.core.lint import Finding, Severity
+from autolabel.core.rows import Stage
+from autolabel.doctor import Check, Level, check_disk, check_role, check_workflow, diagnose, summarise
+from autolabel.settings import Settings
+from platform_fakes import AGENT, ANNOTATE, DONE, make_project
+
+
+def settings(home: Path, **changes: object) -> Settings:
+    base = {"home": home, "domain": "http://127.0.0.1:9", "config": "demo", "device": "cpu"}
+    return Settings(_env_file=None).model_copy(update=base | changes)
+
+
+def levels(checks: list[Check]) -> dict[str, Level]:
+    return {check.about: check.level for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("role", "level"),
+    [
+        ("admin", Level.OK),
+        ("annotator", Level.WARN),
+        ("reviewer", Level.FAIL),
+        ("viewer", Level.FAIL),
+        ("", Level.WARN),
+    ],
+)
+def test_rights_are_judged_by_the_role_of_the_key(role: str, level: Level) -> None:
+    assert check_role(role).level == level
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ((ANNOTATE, DONE), {"workflow": Level.OK}),
+        ((AGENT, ANNOTATE, DONE), {"workflow": Level.OK, "agent stage": Level.OK}),
+        ((Stage("a", "Other", "AGENT"), ANNOTATE), {"workflow": Level.OK, "agent stage": Level.WARN}),
+        ((DONE,), {"workflow": Level.FAIL}),
+        ((Stage("c", "Vote", "CONSENSUS_ANNOTATION"), DONE), {"workflow": Level.FAIL}),
+    ],
+)
+def test_a_workflow_is_well_where_tasks_wait_for_annotators(
+    tmp_path: Path, stages: tuple[Stage, ...], expected: dict[str, Level]
+) -> None:
+    assert levels(list(check_workflow(make_project(*stages), settings(tmp_path)))) == expected
+
+
+def test_the_worst_finding_of_the_ontology_is_told() -> None:
+    vague, unknown = Finding(Severity.WARNING, "a", "vague", "x"), Finding(Severity.ERROR, "b", "unknown", "y")
+    assert [check.level for check in summarise([])] == [Level.OK]
+    assert [check.level for check in summarise([vague])] == [Level.WARN]
+    (check,) = summarise([vague, unknown])
+    assert (check.level, "unknown" in check.text) == (Level.FAIL, True)
+
+
+def test_a_disk_that_cannot_hold_what_runs_ahead_is_a_warning(tmp_path: Path) -> None:
+    assert check_disk(settings(tmp_path / "not" / "yet", max_media_bytes=1)).level == Level.OK
+    assert check_disk(settings(tmp_path, max_media_bytes=10**18)).level == Level.WARN
+
+
+def test_without_key_and_network_the_rest_is_still_told(tmp_path: Path) -> None:
+    found = levels(list(diagnose(settings(tmp_path, ssh_key_file=None, ssh_key=None), None)))
+    assert {name for name, level in found.items() if level == Level.FAIL} == {"key", "platform"}
+    assert found["detector"] == found["tokeniser"] == found["segmenter"] == found["device"] == Level.OK
+
+
+def test_weights_that_are_missing_are_a_failure_that_names_them(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("detector: {family: grounding_dino, weights: /nowhere/at/all}\n")
+    (check,) = [c for c in diagnose(settings(tmp_path, config=str(config)), None) if c.about == "models"]
+    assert (check.level, "/nowhere/at/all" in check.text) == (Level.FAIL, True)
