@@ -372,12 +372,12 @@ def test_a_probe_that_meets_a_bad_row_gives_no_time_and_no_error(
     tmp_path: Path, trouble: dict[str, frozenset[str]]
 ) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(**trouble))  # type: ignore[arg-type]
-    assert seconds_per_frame(bench.plan(), bench.platform, bench.inference, tmp_path) is None
+    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is None
 
 
 def test_a_probe_times_the_first_rows(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)))
-    seconds = seconds_per_frame(bench.plan(), bench.platform, bench.inference, tmp_path)
+    seconds = seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path)
     assert seconds is not None
     assert seconds > 0
     assert (bench.platform.writes, bench.states()) == ([], {})
@@ -464,3 +464,9 @@ def test_a_death_while_a_video_is_opened_is_a_strike_and_not_the_end_of_the_run(
     bench = Bench(tmp_path, FakePlatform([film(), make_row("still")]), ScriptedInference(poison=frozenset({"film"})))
     run = bench.push()
     assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.CRASH: 1})
+
+
+def test_a_probe_takes_a_few_frames_of_a_video_as_far_apart_as_a_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform([film()]))
+    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is not None
+    assert bench.inference.indices == [0, 25, 50, 75] * 2
