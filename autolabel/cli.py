@@ -237,7 +237,7 @@ def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
     from autolabel.plan import seconds_per_frame
 
     ports = session.ports
-    cost = seconds_per_frame(plan, ports.source, ports.inference, ports.spool)
+    cost = seconds_per_frame(plan, session.recipe, ports.source, ports.inference, ports.spool)
     described = describe_plan(plan, session.recipe, session.left_to_people, cost)
     if as_json:
         typer.echo(json.dumps(described))

@@ -171,7 +171,7 @@ def progress(total: int) -> Iterator[Callable[[Tally], None]]:
         started = time.monotonic()
 
         def show(tally: Tally) -> None:
-            rate = f"{tally.finished / (time.monotonic() - started):.1f} rows/s"
+            rate = f"{tally.finished / (time.monotonic() - started):.1f} rows/s, {tally.inferred_frames} frames"
             bar.update(task, completed=tally.finished, rate=rate)
 
         yield show
@@ -183,12 +183,12 @@ def _lines(total: int) -> Callable[[Tally], None]:
     def show(tally: Tally) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last < LINE_EVERY_S or not tally.finished:
+        if now - last < LINE_EVERY_S:
             return
         last = now
         rate = tally.finished / (now - started)
-        left = _duration((total - tally.finished) / rate)
-        err.print(f"{tally.finished}/{total} rows, {rate:.1f} rows/s, {left} left")
+        left = f", {_duration((total - tally.finished) / rate)} left" if rate else ""
+        err.print(f"{tally.finished}/{total} rows, {tally.inferred_frames} frames, {rate:.1f} rows/s{left}")
 
     return show
 

@@ -66,14 +66,19 @@ def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[Fra
     - Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
     - A clip that the models cannot answer alone ends in `ClipFailure(INVALID_OUTPUT)`.
 
-    Raises PermanentModelError when the models can answer none of several: then they are at fault, not the clips.
+    Raises PermanentModelError when the models can answer none of several rows: then they are at fault, not the clips.
     """
     try:
         return inference.infer(clips)
     except (TransientWorkerDiedError, PermanentInferenceError):
         answers = [ask_alone(partial(_only, inference, clip)) for clip in clips]
     failures = [answer for answer in answers if isinstance(answer, ClipFailure)]
-    if len(failures) == len(clips) > 1 and all(failure.reason == Reason.INVALID_OUTPUT for failure in failures):
+    rows = {clip.data_hash for clip in clips}
+    if (
+        len(failures) == len(clips)
+        and len(rows) > 1
+        and all(failure.reason == Reason.INVALID_OUTPUT for failure in failures)
+    ):
         raise PermanentModelError(f"the models can answer none of {len(clips)} pictures: {failures[0].message}")
     return answers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from autolabel.core.rows import (
@@ -242,24 +243,29 @@ def _choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str,
     return chosen
 
 
-def seconds_per_frame(plan: Plan, source: Source, inference: Inference, spool: Path) -> float | None:
+def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inference, spool: Path) -> float | None:
     """Time some frames of a few short rows through download and inference, after a warm-up. None when they fail."""
     rows = sorted(plan.to_infer, key=lambda row: row.frames)[:PROBE_ROWS]
     if not rows:
         return 0.0
     try:
-        _probe(rows[0], source, inference, spool)
+        probe = partial(_probe, recipe, source, inference, spool)
+        probe(rows[0])
         started = time.perf_counter()
-        frames = sum(_probe(row, source, inference, spool) for row in rows[1:] or rows)
+        frames = sum(probe(row) for row in rows[1:] or rows)
     except (PermanentMediaError, PermanentInferenceError, TransientError):
         return None
     return (time.perf_counter() - started) / frames
 
 
-def _probe(row: LabelRow, source: Source, inference: Inference, spool: Path) -> int:
-    """Infer a row's first frames, and say how many."""
-    clips = [replace(clip, frame_indices=clip.frame_indices[:PROBE_FRAMES]) for clip in source.download(row, spool)]
-    inference.infer(clips[:PROBE_FRAMES])
-    for clip in clips:
+def _probe(recipe: Recipe, source: Source, inference: Inference, spool: Path, row: LabelRow) -> int:
+    """Infer a row's first frames, as far apart as a run takes them, and say how many."""
+    spooled = source.download(row, spool)
+    step = max(1, row.frames // recipe.frame_count(row)) if row.is_video else 1
+    clips = [
+        replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
+    ]
+    inference.infer(clips)
+    for clip in spooled:
         clip.path.unlink()
-    return sum(len(clip.frame_indices) for clip in clips[:PROBE_FRAMES])
+    return sum(len(clip.frame_indices) for clip in clips)

@@ -53,6 +53,16 @@ def test_after_a_death_every_clip_of_the_batch_runs_alone_and_only_the_culprit_f
     assert inference.asked == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["bad"], ["b"]]
 
 
+def test_one_row_of_which_no_frame_can_be_answered_is_not_the_models_fault() -> None:
+    inference = ScriptedInference(odd=frozenset({"group"}))
+    answers = infer_isolated(inference, [clip("group"), clip("group")])
+    assert [answer.reason for answer in answers if isinstance(answer, ClipFailure)] == [Reason.INVALID_OUTPUT] * 2
+
+
+def test_a_list_closes_with_the_item_that_makes_it_heavy_enough() -> None:
+    assert list(in_batches([1, 1, 5, 9, 1], 4, lambda item: item)) == [[1, 1, 5], [9], [1]]
+
+
 def test_background_work_keeps_its_order_and_finishes_before_the_block_ends() -> None:
     seen: list[int] = []
     with Background(seen.append, depth=2) as background:

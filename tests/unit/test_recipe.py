@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.core.rows import OntologyClass
+from autolabel.core.rows import LabelRow, OntologyClass
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError
 from autolabel.prompt_map import PromptMap
-from autolabel.recipe import Recipe, RecipeConfig, load_config, plan_prompts
+from autolabel.recipe import MAX_KNOWN_SLOTS, Recipe, RecipeConfig, load_config, plan_prompts
+from platform_fakes import make_row
 
 CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
 BUS = OntologyClass("bus00001", "City_Bus", "bitmask", "#D33115")
@@ -128,3 +129,32 @@ def test_a_recipe_comes_back_equal_from_the_ledgers_json() -> None:
 
 def test_the_branch_is_named_by_the_recipe_and_never_reserved() -> None:
     assert recipe(CAR).branch == f"autolabel-{recipe(CAR).id[:8]}"
+
+
+def hour_of_video(frames_per_second: float | None = 25.0) -> LabelRow:
+    return make_row("film", data_type="video", frames=90_000, frames_per_second=frames_per_second)
+
+
+@pytest.mark.parametrize(("video_fps", "frames"), [(1.0, 3600), (0.5, 1800), ("native", 90_000)])
+def test_a_video_counts_as_the_frames_that_are_looked_at(video_fps: object, frames: int) -> None:
+    assert recipe(CAR, video_fps=video_fps).frame_count(hour_of_video()) == frames
+
+
+def test_a_group_counts_as_all_its_frames() -> None:
+    assert recipe(CAR).frame_count(make_row("group", data_type="img_group", frames=7)) == 7
+
+
+def test_how_videos_are_sampled_belongs_to_the_answer() -> None:
+    assert len({recipe(CAR, **how).id for how in ({}, {"video_fps": 2.0}, {"min_track": 3})}) == 3
+
+
+@pytest.mark.parametrize("video_fps", ["0", "-1", "all"])
+def test_a_rate_that_is_none_is_refused_by_name(tmp_path: Path, video_fps: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"detector: {{family: grounding_dino, weights: x}}\nvideo_fps: {video_fps}\n")
+    with pytest.raises(PermanentUsageError, match="video_fps"):
+        load_config(str(path))
+
+
+def test_the_hashes_of_a_long_video_are_known_only_as_far_as_is_cheap() -> None:
+    assert len(recipe(CAR, video_fps="native").object_hashes(hour_of_video())) == MAX_KNOWN_SLOTS

@@ -116,6 +116,7 @@ def grey_16(width_px: int, height_px: int, value: int) -> Image.Image:
         (lambda: Image.new("CMYK", (6, 4), (0, 255, 255, 0)), "a.tiff", RED),
         (lambda: grey_16(6, 4, 0x80FF), "a.png", (0x80, 0x80, 0x80)),
         (lambda: grey_16(6, 4, 65535), "a.tiff", (255, 255, 255)),
+        (lambda: Image.new("CMYK", (6, 4), (255, 255, 255, 0)), "a.jpg", (0, 0, 0)),
     ],
     ids=[
         "grey",
@@ -128,6 +129,7 @@ def grey_16(width_px: int, height_px: int, value: int) -> Image.Image:
         "cmyk",
         "16 bit",
         "16 bit tiff",
+        "cmyk jpeg",
     ],
 )
 def test_other_pixel_formats_become_rgb(
@@ -150,14 +152,24 @@ def test_32_bit_values_are_refused(tmp_path: Path) -> None:
     assert reason_for(clip_of(saved(tmp_path, image, "a.tiff"))) == Reason.DECODE
 
 
-def test_an_animation_is_refused_since_no_frame_of_it_was_meant(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_an_animation_is_refused_since_no_frame_of_it_was_meant(tmp_path: Path, name: str) -> None:
     frames = [Image.new("RGB", (6, 4), GREEN)]
-    path = saved(tmp_path, picture(), "a.gif", save_all=True, append_images=frames)
+    path = saved(tmp_path, picture(), name, save_all=True, append_images=frames)
 
     with pytest.raises(PermanentMediaError, match="2 frames") as caught:
         list(MediaReader(MAX_PIXELS).read(clip_of(path)))
 
     assert caught.value.reason == Reason.DECODE
+
+
+def test_16_bit_colour_is_scaled_not_clipped(tmp_path: Path) -> None:
+    line = b"\0" + b"".join(value.to_bytes(2, "big") for value in (0x40FF, 0x8000, 0xFFFF)) * 6
+    header = (6).to_bytes(4, "big") + (4).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
+    chunks = png_chunk(b"IHDR" + header) + png_chunk(b"IDAT" + zlib.compress(line * 4)) + png_chunk(b"IEND")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+    assert tuple(read(clip_of(tmp_path / "a.png"))[0, 0]) == (0x40, 0x80, 0xFF)
 
 
 def test_a_phones_multi_picture_jpeg_is_its_first_picture(tmp_path: Path) -> None:
