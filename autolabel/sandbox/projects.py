@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from autolabel.sandbox.admin import act_as_person
-from autolabel.sandbox.scenes import COLOURS, SHAPES, Mask, Scene, draw
+from autolabel.sandbox.scenes import MATERIALS, Mask, Scene, draw
 from autolabel.sandbox.store import (
     Dataset,
     DataUnit,
@@ -22,17 +22,18 @@ from autolabel.sandbox.store import (
     Store,
     derived_uuid,
 )
+from autolabel.sandbox.tools import TOOLS
 from autolabel.sandbox.workflow import new_stages, new_tasks
 
 SIZES = ((640, 480), (640, 360), (480, 480), (360, 640))
 TITLES = {
-    "demo": "Demo: coloured shapes",
-    "demo-agent": "Demo: coloured shapes, Agent stage first",
+    "demo": "Demo: surgical tools",
+    "demo-agent": "Demo: surgical tools, Agent stage first",
 }
 EDITOR: Json = json.loads(Path(__file__).with_name("demo_ontology.json").read_text())
 CLASSES = {o["name"]: o["shape"] for o in EDITOR["objects"] if o["shape"] != "polyline"}
-OTHERS = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in CLASSES]
-NAMES = {"mixed": [*CLASSES] * 30 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
+OTHERS = [f"{m} {t}" for m in MATERIALS for t in TOOLS if f"{m} {t}" not in CLASSES]
+NAMES = {"mixed": [*CLASSES] * 22 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
 NOTHING_OF_OURS = {5, 11}
 PRIORITIES = {2: 0.7, 7: 0.8, 10: 0.9}
 
@@ -85,7 +86,7 @@ def _items(store: Store, scenario: str, count: int, user: str) -> list[Item]:
             "names": "others" if i in NOTHING_OF_OURS else "mixed",
         }
         item_uuid = derived_uuid(scenario, "item", str(i))
-        name = f"shapes-{i:04}.{suffix}"
+        name = f"tray-{i:04}.{suffix}"
         items.append(Item(item_uuid, folder, name, mime_type, width_px, height_px, user, now, scene))
     return items
 
@@ -94,7 +95,7 @@ def _add_project(store: Store, scenario: str, items: list[Item], user: str) -> t
     now, title = store.now(), TITLES[scenario]
     ontology = Ontology(derived_uuid(scenario, "ontology"), title, "", EDITOR, now, now)
     folder = derived_uuid(scenario, "folder")
-    dataset = Dataset(derived_uuid(scenario, "dataset"), "Coloured shapes", "", folder, now)
+    dataset = Dataset(derived_uuid(scenario, "dataset"), "Surgical tools", "", folder, now)
     units = [
         DataUnit(derived_uuid(scenario, "unit", item.uuid), dataset.key, item.uuid, item.name, now) for item in items
     ]
@@ -127,15 +128,14 @@ def _human_work(scenario: str) -> list[tuple[int, str]]:
 
 def _box_to_draw(scene: Scene) -> Json:
     """A box around the first thing of a box class that can be seen there."""
-    found = [(n, m) for n, m in scene.objects if CLASSES.get(n) == "bounding_box"]
-    name, mask = found[0]
+    name, mask, _ = next(seen for seen in scene.objects if CLASSES.get(seen.name) == "bounding_box")
     height, width = mask.shape
     x, y, w, h = _box_px(mask)
     return {"class": name, "box_norm": [x / width, y / height, w / width, h / height]}
 
 
 def _coco(frames: Iterable[tuple[str, Scene]]) -> Json:
-    """COCO instances of the ontology's classes; shapes of other classes are just scenery."""
+    """COCO instances of the ontology's classes; tools of other classes are just scenery."""
     ids = {name: i for i, name in enumerate(CLASSES, 1)}
     images: list[Json] = []
     annotations: list[Json] = []
@@ -152,7 +152,7 @@ def _coco(frames: Iterable[tuple[str, Scene]]) -> Json:
                 "bbox": list(_box_px(mask)),
                 "segmentation": {"size": [height, width], "counts": _column_runs(mask)},
             }
-            for name, mask in scene.objects
+            for name, mask, _ in scene.objects
             if name in ids
         ]
     numbered = [{"id": i, **annotation} for i, annotation in enumerate(annotations, 1)]
