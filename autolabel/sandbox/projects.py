@@ -80,7 +80,7 @@ def _items(store: Store, scenario: str, count: int, user: str) -> list[Item]:
         width_px, height_px = SIZES[i % len(SIZES)]
         suffix, mime_type = ("jpg", "image/jpeg") if i % 4 == 3 else ("png", "image/png")
         scene = {
-            "seed": 7000 + i,
+            "seed": 7200 + i,
             "width_px": width_px,
             "height_px": height_px,
             "names": "others" if i in NOTHING_OF_OURS else "mixed",

@@ -14,6 +14,7 @@ from transformers import (
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessorPil,
+    GroundingDinoProcessor,
 )
 
 from autolabel.models.grounding_dino import correct_text_positions
@@ -23,7 +24,7 @@ from training.detector_loss import Truth, detection_loss
 from training.loop import train
 from training.names import SEEN, akin, split
 from training.pool import FIRST_SEED, Pool
-from training.tokenizer import save as save_tokenizer
+from training.tokenizer import build_tokenizer
 
 SIDE_PX, MULTIPLE_PX = 192, 32
 SMALL_SIDE_PX, SMALL_SHARE = 128, 0.5
@@ -51,9 +52,9 @@ def main() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(1)
     model = new_model()
-    tokenizer = save_tokenizer(args.folder)
+    tokenizer = build_tokenizer()
     edges = {"shortest_edge": SIDE_PX, "longest_edge": 2 * SIDE_PX}
-    GroundingDinoImageProcessorPil(size=edges).save_pretrained(args.folder)
+    GroundingDinoProcessor(GroundingDinoImageProcessorPil(size=edges), tokenizer).save_pretrained(args.folder)
     pool = Pool(min(POOL, 2 * args.steps), FIRST_SEED["detector"], rng, prepared)
 
     def loss_of_step(step: int) -> tuple[torch.Tensor, dict[str, float]]:

@@ -14,6 +14,7 @@ from transformers import (
     SamImageProcessorPil,
     SamMaskDecoderConfig,
     SamModel,
+    SamProcessor,
     SamPromptEncoderConfig,
     SamVisionConfig,
 )
@@ -50,12 +51,13 @@ def main() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(2)
     model = new_model()
-    SamImageProcessorPil(
+    image_processor = SamImageProcessorPil(
         size={"longest_edge": SQUARE_PX},
         pad_size={"height": SQUARE_PX, "width": SQUARE_PX},
         mask_size={"longest_edge": LOGITS_PX},
         mask_pad_size={"height": LOGITS_PX, "width": LOGITS_PX},
-    ).save_pretrained(args.folder)
+    )
+    SamProcessor(image_processor).save_pretrained(args.folder)
     pool = Pool(min(POOL, 2 * args.steps), FIRST_SEED["segmenter"], rng, prepared)
 
     def loss_of_step(step: int) -> tuple[torch.Tensor, dict[str, float]]:

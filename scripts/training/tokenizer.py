@@ -1,7 +1,6 @@
 """A small WordPiece tokeniser: the words of the scenes, and single letters so that any prompt can be read."""
 
 import string
-from pathlib import Path
 from typing import Any
 
 from transformers import BertTokenizerFast
@@ -14,7 +13,7 @@ SIZE = 1030
 GENERAL = ("instrument", "tool", "object", "surgical", "the", "of")
 
 
-def build() -> Any:
+def build_tokenizer() -> Any:
     letters = string.ascii_lowercase + string.digits
     words = [word for name in NAMES for word in name.split()]
     pieces = dict.fromkeys([*words, *GENERAL, *letters, *(f"##{letter}" for letter in letters), *",-'/()&"])
@@ -24,9 +23,3 @@ def build() -> Any:
     unused = sorted(set(range(SIZE)) - set(vocabulary.values()))
     vocabulary |= {f"[unused{i}]": i for i in unused}
     return BertTokenizerFast(vocab=vocabulary, do_lower_case=True, model_max_length=256)
-
-
-def save(folder: Path) -> Any:
-    tokenizer = build()
-    tokenizer.save_pretrained(folder)
-    return tokenizer
