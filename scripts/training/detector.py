@@ -63,7 +63,7 @@ def main() -> None:
         pixels, texts, truths = batch(pool, side_px, rng)
         text = tokenizer(texts, padding=True, return_tensors="pt")
         out = model(pixel_values=pixels, **text)
-        return detection_loss(model, out, text, truths, pixels.shape[-2:])
+        return detection_loss(model, out, text, truths, (pixels.shape[-2], pixels.shape[-1]))
 
     train(model, args.steps, PEAK_RATE, loss_of_step, lambda average: average.save_pretrained(args.folder))
 

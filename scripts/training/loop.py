@@ -25,7 +25,7 @@ def train(
     """Runs AdamW over `loss_of_step(step)`; `save` gets the averaged model every so often, and at the end."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(model).eval()
-    pairs = [list(average.parameters()), list(model.parameters())]
+    averaged, trained = list(average.parameters()), list(model.parameters())
     recent: deque[dict[str, float]] = deque(maxlen=REPORT_EVERY)
     started = time.monotonic()
     model.train()
@@ -33,11 +33,11 @@ def train(
         optimiser.param_groups[0]["lr"] = peak_rate * _rate(step, steps)
         loss, figures = loss_of_step(step)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():
-            torch._foreach_lerp_(*pairs, 1 - min(AVERAGE_DECAY, (1 + step) / (20 + step)))
+            torch._foreach_lerp_(averaged, trained, 1 - min(AVERAGE_DECAY, (1 + step) / (20 + step)))
         recent.append(figures)
         if (step + 1) % REPORT_EVERY == 0:
             means = {name: round(float(np.mean([one[name] for one in recent])), 3) for name in figures}

@@ -148,7 +148,7 @@ def segmentation_loss(
     """
     count = logits.shape[2]
     large = interpolate(logits.flatten(0, 1), size=TARGET_PX, mode="bilinear", align_corners=False)
-    large = large.unflatten(0, logits.shape[:2])
+    large = large.view(*logits.shape[:3], TARGET_PX, TARGET_PX)
     target = cover[:, :, None].expand_as(large)
     weight = _around_boxes(boxes)[:, :, None].expand(-1, -1, count, -1, -1)
     entropy = binary_cross_entropy_with_logits(large, target, reduction="none")
