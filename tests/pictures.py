@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
-from PIL import Image, ImageDraw
 
 from autolabel.core.prompts import ClassPlan, PromptPlan, Shape
 from autolabel.protocols import RGB
+from autolabel.sandbox.scenes import draw
 
-CIRCLE_XYXY_NORM = (0.15, 0.2, 0.38, 0.53)
-SQUARE_XYXY_NORM = (0.6, 0.5, 0.82, 0.81)
+SEED, SIZE_PX = 952, (640, 448)
+RED_XYXY_NORM = (77 / 640, 26 / 448, 180 / 640, 151 / 448)
+BLUE_XYXY_NORM = (479 / 640, 175 / 448, 596 / 640, 279 / 448)
 
 
-def two_shapes(width_px: int = 320, height_px: int = 224) -> RGB:
-    """A red circle (an ellipse, where the frame asks for it) on the left and a blue square on the right."""
-    image = Image.new("RGB", (width_px, height_px), (120, 125, 118))
-    draw = ImageDraw.Draw(image)
-    scale = (width_px, height_px, width_px, height_px)
-    draw.ellipse([a * b for a, b in zip(CIRCLE_XYXY_NORM, scale, strict=True)], fill=(220, 40, 40))
-    draw.rectangle([a * b for a, b in zip(SQUARE_XYXY_NORM, scale, strict=True)], fill=(45, 80, 220))
-    return np.array(image)
+def two_swabs(width_px: int = 320, height_px: int = 224) -> RGB:
+    """A red gauze on the left and a blue one on the right, stretched where the frame asks for it."""
+    scene = draw(SEED, *SIZE_PX, ["red gauze", "blue gauze"])
+    return np.asarray(cv2.resize(scene.rgb, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def plan_of(

@@ -114,8 +114,8 @@ class GroundingDinoDetector:
     def _ask(self, pixels: torch.Tensor, chunk: TextChunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One pass -> boxes (B, Q, 4) as centre and size in [0, 1], and scores (B, Q, prompts of the chunk).
 
-        A prompt's score is the mean of the mean and the least probability of its tokens: the mean alone lets "red
-        circle" answer to every circle, the least alone is ruled by one weak word piece.
+        A prompt's score is the mean of the mean and the least probability of its tokens: the mean alone lets "steel
+        clamp" answer to every clamp, the least alone is ruled by one weak word piece.
         """
         out = self._model(pixel_values=pixels, input_ids=chunk.input_ids.expand(len(pixels), -1))
         tokens = out.logits[..., : chunk.input_ids.shape[1]]  # beyond the text they are -inf

@@ -5,7 +5,6 @@ which take seconds to draw, are kept in blobs/ once somebody has asked for them.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,11 +12,9 @@ from itertools import accumulate, cycle, islice
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from autolabel.sandbox.admin import act_as_person
 from autolabel.sandbox.media import VIDEO_TYPE, encode_video, rate_and_duration
-from autolabel.sandbox.scenes import COLOURS, SHAPES, Scene, draw
+from autolabel.sandbox.scenes import MATERIALS, Scene, draw
 from autolabel.sandbox.store import (
     Dataset,
     DataUnit,
@@ -29,18 +26,19 @@ from autolabel.sandbox.store import (
     Store,
     derived_uuid,
 )
+from autolabel.sandbox.tools import TOOLS
 from autolabel.sandbox.truth import box_px, coco, on_show_each_second
 from autolabel.sandbox.workflow import new_stages, new_tasks
 
 SIZES = ((640, 480), (640, 360), (480, 480), (360, 640))
 TITLES = {
-    "demo": "Demo: coloured shapes",
-    "demo-agent": "Demo: coloured shapes, Agent stage first",
+    "demo": "Demo: surgical tools",
+    "demo-agent": "Demo: surgical tools, Agent stage first",
 }
 EDITOR: Json = json.loads(Path(__file__).with_name("demo_ontology.json").read_text())
 CLASSES = {o["name"]: o["shape"] for o in EDITOR["objects"] if o["shape"] != "polyline"}
-OTHERS = [f"{c} {s}" for c in COLOURS for s in SHAPES if f"{c} {s}" not in CLASSES]
-NAMES = {"mixed": [*CLASSES] * 30 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
+OTHERS = [f"{m} {t}" for m in MATERIALS for t in TOOLS if f"{m} {t}" not in CLASSES]
+NAMES = {"mixed": [*CLASSES] * 22 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
 NOTHING_OF_OURS = {5, 11}
 GROUPS = (3, 5, 4, 3, 4)  # frames
 VIDEOS = {"steady": (9028, (640, 360)), "uneven": (9012, (480, 480))}  # seed, size
@@ -88,19 +86,8 @@ def _scene(item: Item) -> Scene:
 
 
 def frame_of_video(scene: Json, time_s: float) -> Scene:
-    """The scene as it is seen then, each object in the same place of the list; at 0 s it is the picture."""
-    import cv2
-
-    width_px, height_px = scene["width_px"], scene["height_px"]
-    drawn = draw(scene["seed"], width_px, height_px, NAMES[scene["names"]])
-    if time_s == 0:
-        return drawn
-    move = np.array([[1, 0, 60 * math.sin(0.8 * time_s)], [0, 1, 25 * math.sin(1.3 * time_s)]])
-    rgb = cv2.warpAffine(drawn.rgb, move, (width_px, height_px), borderMode=cv2.BORDER_REPLICATE)
-    moved = [
-        (name, cv2.warpAffine(mask.astype(np.uint8), move, (width_px, height_px))) for name, mask in drawn.objects
-    ]
-    return Scene(np.asarray(rgb, np.uint8), [(name, np.asarray(mask, np.bool_)) for name, mask in moved])
+    """The scene as it is seen then; at 0 s it is the picture."""
+    return draw(scene["seed"], scene["width_px"], scene["height_px"], NAMES[scene["names"]], time_s)
 
 
 class Files:
@@ -154,8 +141,8 @@ class Stock:
 
     def picture(self, i: int) -> Item:
         suffix, mime_type = ("jpg", "image/jpeg") if i % 4 == 3 else ("png", "image/png")
-        scene = _spec(7000 + i, SIZES[i % len(SIZES)], "others" if i in NOTHING_OF_OURS else "mixed")
-        return self._item(str(i), f"shapes-{i:04}.{suffix}", mime_type, scene)
+        scene = _spec(7200 + i, SIZES[i % len(SIZES)], "others" if i in NOTHING_OF_OURS else "mixed")
+        return self._item(str(i), f"tray-{i:04}.{suffix}", mime_type, scene)
 
     def group(self, i: int, count: int) -> tuple[Item, list[Item]]:
         """An image group and its frames; every other group has frames of several sizes."""
@@ -192,7 +179,7 @@ def _spec(seed: int, size_px: tuple[int, int], names: str) -> Json:
 def _add_project(store: Store, stock: Stock, items: list[Item], parts: list[Item]) -> tuple[Project, list[DataUnit]]:
     scenario, now, title = stock.scenario, stock.now, TITLES[stock.scenario]
     ontology = Ontology(derived_uuid(scenario, "ontology"), title, "", EDITOR, now, now)
-    dataset = Dataset(derived_uuid(scenario, "dataset"), "Coloured shapes", "", stock.folder_uuid, now)
+    dataset = Dataset(derived_uuid(scenario, "dataset"), "Surgical tools", "", stock.folder_uuid, now)
     folder = Folder(stock.folder_uuid, dataset.title, stock.user, now, dataset.key)
     units = [
         DataUnit(derived_uuid(scenario, "unit", item.uuid), dataset.key, item.uuid, item.name, now) for item in items
@@ -226,8 +213,7 @@ def _human_work(scenario: str) -> list[tuple[int, str]]:
 
 def _box_to_draw(scene: Scene) -> Json:
     """A box around the first thing of a box class that can be seen there."""
-    found = [(n, m) for n, m in scene.objects if CLASSES.get(n) == "bounding_box"]
-    name, mask = found[0]
+    name, mask, _ = next(seen for seen in scene.objects if CLASSES.get(seen.name) == "bounding_box")
     height, width = mask.shape
     x, y, w, h = box_px(mask)
     return {"class": name, "box_norm": [x / width, y / height, w / width, h / height]}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from autolabel.sandbox.scenes import LEAST_VISIBLE_PX, Mask, Scene
+from autolabel.sandbox.scenes import Mask, Scene
 from autolabel.sandbox.store import Json
 
 
@@ -29,8 +29,8 @@ def coco(classes: Iterable[str], frames: Iterable[tuple[str, Scene]]) -> Json:
                 "bbox": list(box_px(mask)),
                 "segmentation": {"size": [height, width], "counts": _column_runs(mask)},
             }
-            for track_id, (name, mask) in enumerate(scene.objects, 1)
-            if name in ids and mask.sum() >= LEAST_VISIBLE_PX
+            for name, mask, track_id in scene.objects
+            if name in ids
         ]
     numbered = [{"id": i, **annotation} for i, annotation in enumerate(annotations, 1)]
     categories = [{"id": i, "name": name} for name, i in ids.items()]

@@ -13,7 +13,7 @@ from autolabel.core.geometry import mask_area_px, mask_to_frame
 from autolabel.models import load_segmenter
 from autolabel.protocols import BoxSegmenter
 from fakes import BoxShapedSegmenter
-from pictures import CIRCLE_XYXY_NORM, SQUARE_XYXY_NORM, two_shapes
+from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, two_swabs
 
 SIZES_PX = [(320, 224), (200, 260), (320, 224), (150, 150)]
 NO_BOXES = np.zeros((0, 4), np.float32)
@@ -28,7 +28,7 @@ def segmenter(request: pytest.FixtureRequest) -> Iterator[BoxSegmenter]:
 
 
 def boxes_on(size_px: tuple[int, int]) -> NDArray[np.float32]:
-    return np.array([CIRCLE_XYXY_NORM, SQUARE_XYXY_NORM], np.float32) * np.array(size_px * 2, np.float32)
+    return np.array([RED_XYXY_NORM, BLUE_XYXY_NORM], np.float32) * np.array(size_px * 2, np.float32)
 
 
 def coverage(mask: Mask, box_xyxy_px: NDArray[np.float32], size_px: tuple[int, int]) -> float:
@@ -50,7 +50,7 @@ def assert_alike(mask: Mask, other: Mask) -> None:
 def test_masks_lie_on_what_their_boxes_show(segmenter: BoxSegmenter, size_px: tuple[int, int]) -> None:
     boxes = boxes_on(size_px)
 
-    (masks,) = segmenter.segment([two_shapes(*size_px)], [boxes])
+    (masks,) = segmenter.segment([two_swabs(*size_px)], [boxes])
 
     assert [coverage(mask, box, size_px) > 0.7 for mask, box in zip(masks, boxes, strict=True)] == [True, True]
     assert all(0 <= mask.score <= 1 for mask in masks)
@@ -59,7 +59,7 @@ def test_masks_lie_on_what_their_boxes_show(segmenter: BoxSegmenter, size_px: tu
 def test_a_masks_window_stays_near_its_box_and_in_the_frame(segmenter: BoxSegmenter) -> None:
     boxes = np.array([[0, 0, 60, 40], [280, 180, 320, 224], [100.5, 50.5, 103, 53]], np.float32)
 
-    (masks,) = segmenter.segment([two_shapes()], [boxes])
+    (masks,) = segmenter.segment([two_swabs()], [boxes])
 
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist(), strict=True):
         left, top, right, bottom = mask.window_xyxy_px
@@ -72,7 +72,7 @@ def test_a_masks_window_stays_near_its_box_and_in_the_frame(segmenter: BoxSegmen
 def test_ragged_and_empty_box_lists_are_answered_frame_by_frame(segmenter: BoxSegmenter) -> None:
     boxes = [boxes_on(SIZES_PX[0])[:1], NO_BOXES, boxes_on(SIZES_PX[2]), NO_BOXES]
 
-    answers = segmenter.segment([two_shapes(*size) for size in SIZES_PX], boxes)
+    answers = segmenter.segment([two_swabs(*size) for size in SIZES_PX], boxes)
 
     assert list(map(len, answers)) == [1, 0, 2, 0]
     assert_alike(answers[0][0], answers[2][0])
@@ -80,13 +80,13 @@ def test_ragged_and_empty_box_lists_are_answered_frame_by_frame(segmenter: BoxSe
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_frames_without_boxes_give_no_masks(segmenter: BoxSegmenter, count: int) -> None:
-    answers = segmenter.segment([two_shapes()] * count, [NO_BOXES] * count)
+    answers = segmenter.segment([two_swabs()] * count, [NO_BOXES] * count)
 
     assert answers == [[]] * count
 
 
 def test_any_batch_gives_the_same_answers(segmenter: BoxSegmenter) -> None:
-    images, boxes = [two_shapes(*size) for size in SIZES_PX], [boxes_on(size) for size in SIZES_PX]
+    images, boxes = [two_swabs(*size) for size in SIZES_PX], [boxes_on(size) for size in SIZES_PX]
 
     together = segmenter.segment(images, boxes)
     for image, of_frame, masks in zip(images, boxes, together, strict=True):
@@ -100,7 +100,7 @@ def test_any_batch_gives_the_same_answers(segmenter: BoxSegmenter) -> None:
 def test_more_boxes_than_the_decoder_takes_at_once_keep_their_order(segmenter: BoxSegmenter) -> None:
     pair = boxes_on((320, 224))
 
-    (masks,) = segmenter.segment([two_shapes()], [np.tile(pair, (40, 1))])
+    (masks,) = segmenter.segment([two_swabs()], [np.tile(pair, (40, 1))])
 
     assert len(masks) == 80
     assert_alike(masks[0], masks[78])

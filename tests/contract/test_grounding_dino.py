@@ -16,11 +16,11 @@ from autolabel.errors import PermanentModelError, PermanentUsageError
 from autolabel.models import count_tokens
 from autolabel.models.grounding_dino import GroundingDinoDetector, correct_text_positions, phrase_layout
 from autolabel.models.weights import locate
-from pictures import plan_of, two_shapes
+from pictures import plan_of, two_swabs
 
 FOLDER = locate("bundled:detector")
-COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "white", "black", "pink")
-SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
+COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "white", "black", "gold")
+TOOLS = ("scissors", "clamp", "forceps", "scalpel", "syringe", "gauze")
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,10 @@ def test_the_text_enhancer_is_given_their_whole_sinusoids_on_every_version_of_tr
 def test_scores_and_boxes_are_those_of_transformers_processor_and_model(
     detector: GroundingDinoDetector, model: Any
 ) -> None:
-    """Token spans counted by hand: '[CLS] red circle . blue square . [SEP]'."""
-    image = two_shapes()
+    """Token spans counted by hand: '[CLS] red gauze . blue gauze . [SEP]'."""
+    image = two_swabs()
     processor = AutoProcessor.from_pretrained(FOLDER)
-    inputs = processor(images=Image.fromarray(image), text="red circle. blue square.", return_tensors="pt")
+    inputs = processor(images=Image.fromarray(image), text="red gauze. blue gauze.", return_tensors="pt")
     with torch.inference_mode():
         out = model(**inputs)
     probability = out.logits[0].sigmoid()
@@ -126,7 +126,7 @@ def test_scores_and_boxes_are_those_of_transformers_processor_and_model(
     best = torch.stack(expected, dim=1).amax(1).argmax()
     x, y, w, h = (out.pred_boxes[0, best] * torch.tensor([320, 224, 320, 224])).tolist()
 
-    (found,) = detector.detect([image], plan_of("red circle", "blue square"))
+    (found,) = detector.detect([image], plan_of("red gauze", "blue gauze"))
 
     row = found.scores.max(axis=1).argmax()
     np.testing.assert_allclose(found.scores[row], [float(e[best]) for e in expected], atol=1e-5)
@@ -136,18 +136,18 @@ def test_scores_and_boxes_are_those_of_transformers_processor_and_model(
 def test_a_plan_over_the_token_limit_is_asked_in_passes_split_between_prompts(
     detector: GroundingDinoDetector,
 ) -> None:
-    prompts = [f"{colour} shape like a {shape}" for colour in COLOURS for shape in SHAPES]
+    prompts = [f"{colour} object like a {tool}" for colour in COLOURS for tool in TOOLS]
     for i in (0, 30, 59):  # something is found in every pass
-        prompts[i] = "red circle"
+        prompts[i] = "red gauze"
     assert len(prompts) == 60
 
-    (whole,) = detector.detect([two_shapes()], plan_of(*prompts))
+    (whole,) = detector.detect([two_swabs()], plan_of(*prompts))
 
     columns_of_passes = sorted({tuple(np.flatnonzero(row).tolist()) for row in whole.scores})
     assert [i for columns in columns_of_passes for i in columns] == list(range(60))
     assert len(columns_of_passes) == 3
     for columns in columns_of_passes:
-        (part,) = detector.detect([two_shapes()], plan_of(*(prompts[i] for i in columns)))
+        (part,) = detector.detect([two_swabs()], plan_of(*(prompts[i] for i in columns)))
         rows = whole.scores[:, columns[0]] > 0
         np.testing.assert_allclose(whole.scores[np.ix_(rows, columns)], part.scores, atol=1e-6)
         np.testing.assert_allclose(whole.boxes_xyxy_px[rows], part.boxes_xyxy_px, atol=1e-3)
@@ -155,19 +155,19 @@ def test_a_plan_over_the_token_limit_is_asked_in_passes_split_between_prompts(
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDinoDetector) -> None:
     with pytest.raises(PermanentUsageError, match=r"prompt 1 takes \d+ tokens, the model reads at most 254"):
-        detector.detect([two_shapes()], plan_of("red circle", "red " * 300))
+        detector.detect([two_swabs()], plan_of("red gauze", "red " * 300))
 
 
 @pytest.mark.parametrize("prompt", ["st. bernard", "?"])
 def test_a_prompt_that_is_not_one_phrase_is_refused(detector: GroundingDinoDetector, prompt: str) -> None:
     with pytest.raises(PermanentUsageError, match="a prompt must hold words"):
-        detector.detect([two_shapes()], plan_of("red circle", prompt))
+        detector.detect([two_swabs()], plan_of("red gauze", prompt))
 
 
 def test_words_the_vocabulary_lacks_are_read_in_pieces(detector: GroundingDinoDetector) -> None:
-    plan = plan_of("forklift", "red circle")
+    plan = plan_of("forklift", "red gauze")
 
-    (found,) = detector.detect([two_shapes()], plan)
+    (found,) = detector.detect([two_swabs()], plan)
 
     assert found.scores[:, 1].max() > 0.2
 
@@ -176,7 +176,7 @@ def test_tokens_are_counted_from_configuration_and_tokeniser_alone(tmp_path: Pat
     for path in FOLDER.glob("*.json"):
         shutil.copy(path, tmp_path)
 
-    tokens = count_tokens("grounding_dino", str(tmp_path), ["circle", "red circle", "zyx"])
+    tokens = count_tokens("grounding_dino", str(tmp_path), ["gauze", "red gauze", "zyx"])
 
     assert tokens.budget == 254
     assert tokens.counts[:2] == (2, 3)
@@ -185,4 +185,4 @@ def test_tokens_are_counted_from_configuration_and_tokeniser_alone(tmp_path: Pat
 
 def test_tokens_of_another_family_are_refused() -> None:
     with pytest.raises(PermanentModelError, match="'grounding-dino' is needed"):
-        count_tokens("grounding_dino", "bundled:segmenter", ["circle"])
+        count_tokens("grounding_dino", "bundled:segmenter", ["gauze"])

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
 from autolabel.models import load_detector, load_segmenter
 from autolabel.models.weights import locate
-from pictures import plan_of, two_shapes
+from pictures import plan_of, two_swabs
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_detector_that_answers_nan_is_stopped(detector_folder: Path) -> None:
     poison(detector_folder, "model.query_position_embeddings.weight")
 
     with pytest.raises(PermanentInferenceError, match="hold NaN or infinity"):
-        load_detector("grounding_dino", str(detector_folder), "cpu").detect([two_shapes()], plan_of("red circle"))
+        load_detector("grounding_dino", str(detector_folder), "cpu").detect([two_swabs()], plan_of("red gauze"))
 
 
 def test_a_segmenter_that_answers_nan_is_stopped(segmenter_folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_segmenter_that_answers_nan_is_stopped(segmenter_folder: Path) -> None
     boxes = np.array([[10, 10, 50, 50]], np.float32)
 
     with pytest.raises(PermanentInferenceError, match="mask scores hold NaN or infinity"):
-        load_segmenter("sam", str(segmenter_folder), "cpu").segment([two_shapes()], [boxes])
+        load_segmenter("sam", str(segmenter_folder), "cpu").segment([two_swabs()], [boxes])
 
 
 def poison(folder: Path, name: str) -> None:

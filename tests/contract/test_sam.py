@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskGeneration, AutoProcessor
 from autolabel.core.geometry import mask_to_frame
 from autolabel.models.sam import SamSegmenter
 from autolabel.models.weights import locate
-from pictures import CIRCLE_XYXY_NORM, SQUARE_XYXY_NORM, two_shapes
+from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, two_swabs
 
 FOLDER = locate("bundled:segmenter")
 
@@ -25,8 +25,8 @@ def segmenter() -> SamSegmenter:
 def test_a_windowed_mask_is_transformers_mask_cut_to_the_window(
     segmenter: SamSegmenter, size_px: tuple[int, int]
 ) -> None:
-    image = two_shapes(*size_px)
-    boxes = np.array([CIRCLE_XYXY_NORM, SQUARE_XYXY_NORM], np.float32) * np.array(size_px * 2, np.float32)
+    image = two_swabs(*size_px)
+    boxes = np.array([RED_XYXY_NORM, BLUE_XYXY_NORM], np.float32) * np.array(size_px * 2, np.float32)
     processor = AutoProcessor.from_pretrained(FOLDER)
     inputs = processor(images=Image.fromarray(image), input_boxes=[boxes.tolist()], return_tensors="pt")
     model = AutoModelForMaskGeneration.from_pretrained(FOLDER)

@@ -13,9 +13,9 @@ from autolabel.core.prompts import PromptPlan
 from autolabel.models import load_detector
 from autolabel.protocols import TextDetector
 from fakes import Find, ScriptedDetector
-from pictures import CIRCLE_XYXY_NORM, SQUARE_XYXY_NORM, plan_of, two_shapes
+from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, plan_of, two_swabs
 
-PLAN = plan_of("red circle", "blue square", distractors=("green star",))
+PLAN = plan_of("red gauze", "blue gauze", distractors=("green scissors",))
 LEAST_SCORE = 0.2  # the bundled model is small: what it finds has to be right, not certain
 SIZES_PX = [(320, 224), (200, 260), (320, 224), (150, 150), (200, 260)]
 
@@ -23,7 +23,7 @@ SIZES_PX = [(320, 224), (200, 260), (320, 224), (150, 150), (200, 260)]
 @pytest.fixture(scope="module", params=["scripted", "bundled"])
 def detector(request: pytest.FixtureRequest) -> Iterator[TextDetector]:
     if request.param == "scripted":
-        yield ScriptedDetector(Find("red circle", 0.9, CIRCLE_XYXY_NORM), Find("blue square", 0.8, SQUARE_XYXY_NORM))
+        yield ScriptedDetector(Find("red gauze", 0.9, RED_XYXY_NORM), Find("blue gauze", 0.8, BLUE_XYXY_NORM))
     else:
         yield load_detector("grounding_dino", "bundled:detector", "cpu")
 
@@ -34,13 +34,11 @@ def best_box(found: Detections, plan: PromptPlan, prompt: str) -> tuple[float, n
 
 
 @pytest.mark.parametrize("size_px", sorted(set(SIZES_PX)))
-@pytest.mark.parametrize(
-    ("prompt", "box_norm"), [("red circle", CIRCLE_XYXY_NORM), ("blue square", SQUARE_XYXY_NORM)]
-)
+@pytest.mark.parametrize(("prompt", "box_norm"), [("red gauze", RED_XYXY_NORM), ("blue gauze", BLUE_XYXY_NORM)])
 def test_what_a_prompt_asks_for_is_found_in_pixels_of_the_image(
     detector: TextDetector, size_px: tuple[int, int], prompt: str, box_norm: tuple[float, ...]
 ) -> None:
-    (found,) = detector.detect([two_shapes(*size_px)], PLAN)
+    (found,) = detector.detect([two_swabs(*size_px)], PLAN)
 
     score, box = best_box(found, PLAN, prompt)
     truth = np.array([box_norm], np.float32) * (size_px * 2)
@@ -49,15 +47,15 @@ def test_what_a_prompt_asks_for_is_found_in_pixels_of_the_image(
 
 
 def test_answers_come_one_an_image_in_order_whatever_their_sizes(detector: TextDetector) -> None:
-    answers = detector.detect([two_shapes(*size) for size in SIZES_PX], PLAN)
+    answers = detector.detect([two_swabs(*size) for size in SIZES_PX], PLAN)
 
-    lefts = [best_box(answer, PLAN, "blue square")[1][0] for answer in answers]
-    np.testing.assert_allclose(lefts, [SQUARE_XYXY_NORM[0] * width for width, _ in SIZES_PX], rtol=0.1)
+    lefts = [best_box(answer, PLAN, "blue gauze")[1][0] for answer in answers]
+    np.testing.assert_allclose(lefts, [BLUE_XYXY_NORM[0] * width for width, _ in SIZES_PX], rtol=0.1)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_any_batch_gives_the_same_answers(detector: TextDetector, batch: int) -> None:
-    images = [two_shapes(*size) for size in SIZES_PX]
+    images = [two_swabs(*size) for size in SIZES_PX]
 
     together = detector.detect(images, PLAN)
     parts = [images[i : i + batch] for i in range(0, len(images), batch)]
@@ -68,11 +66,11 @@ def test_any_batch_gives_the_same_answers(detector: TextDetector, batch: int) ->
         np.testing.assert_allclose(one.boxes_xyxy_px, other.boxes_xyxy_px, atol=1e-4 * 320)
 
 
-@pytest.mark.parametrize("prompts", [("blue square", "red circle"), ("red circle",), ()])
+@pytest.mark.parametrize("prompts", [("blue gauze", "red gauze"), ("red gauze",), ()])
 def test_there_is_a_column_a_prompt_in_the_plans_order(detector: TextDetector, prompts: tuple[str, ...]) -> None:
-    plan = plan_of(*prompts, distractors=("green star",) if prompts else ())
+    plan = plan_of(*prompts, distractors=("green scissors",) if prompts else ())
 
-    (found,) = detector.detect([two_shapes()], plan)
+    (found,) = detector.detect([two_swabs()], plan)
 
     assert found.scores.shape[1] == len(plan.prompts)
     assert found.scores.dtype == found.boxes_xyxy_px.dtype == np.float32
@@ -81,14 +79,14 @@ def test_there_is_a_column_a_prompt_in_the_plans_order(detector: TextDetector, p
 
 
 def test_another_plan_is_not_answered_with_the_last_ones_columns(detector: TextDetector) -> None:
-    first, second = plan_of("red circle"), plan_of("blue square")
-    image = two_shapes()
+    first, second = plan_of("red gauze"), plan_of("blue gauze")
+    image = two_swabs()
 
     before = detector.detect([image], first)
     (other,) = detector.detect([image], second)
     after = detector.detect([image], first)
 
-    assert best_box(other, second, "blue square")[1][0] > 0.5 * 320
+    assert best_box(other, second, "blue gauze")[1][0] > 0.5 * 320
     np.testing.assert_array_equal(before[0].scores, after[0].scores)
 
 
@@ -97,8 +95,8 @@ def test_no_images_give_no_answers(detector: TextDetector) -> None:
 
 
 def test_images_are_left_as_they_were(detector: TextDetector) -> None:
-    image = two_shapes()
+    image = two_swabs()
 
     detector.detect([image], PLAN)
 
-    np.testing.assert_array_equal(image, two_shapes())
+    np.testing.assert_array_equal(image, two_swabs())

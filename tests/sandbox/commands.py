@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from encord.objects import ObjectInstance
 from encord.objects.bitmask import BitmaskCoordinates
-from encord.objects.coordinates import BoundingBoxCoordinates
+from encord.objects.coordinates import BoundingBoxCoordinates, PolygonCoordinates, RotatableBoundingBoxCoordinates
 
 if TYPE_CHECKING:
     from sandbox.conftest import RunningSandbox
@@ -80,7 +81,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Label:
-    """One object on main as the SDK reads it back; `numbers` is its confidence and its box or mask, as fractions."""
+    """One object on main as the SDK reads it back; `numbers`: its confidence, then where it is, as fractions."""
 
     data_hash: str
     object_hash: str
@@ -105,12 +106,16 @@ def labels(sandbox: RunningSandbox) -> list[Label]:
 
 def _numbers(place: ObjectInstance.Annotation) -> tuple[float, ...]:
     where = place.coordinates
-    if isinstance(where, BoundingBoxCoordinates):
-        return (place.confidence, where.top_left_x, where.top_left_y, where.width, where.height)
-    assert isinstance(where, BitmaskCoordinates)
-    mask = where.to_numpy_array()
-    ys, xs = mask.nonzero()
-    return (place.confidence, float(mask.mean()), float(xs.mean()) / mask.shape[1], float(ys.mean()) / mask.shape[0])
+    if isinstance(where, PolygonCoordinates):
+        rings = [ring for part in where.to_dict("multiple_polygons") for ring in part]
+        points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in rings])
+        return (place.confidence, *points.min(0).tolist(), *points.max(0).tolist())
+    if isinstance(where, BitmaskCoordinates):
+        mask = where.to_numpy_array()
+        y, x = (float(axis.mean()) for axis in mask.nonzero())
+        return (place.confidence, float(mask.mean()), x / mask.shape[1], y / mask.shape[0])
+    assert isinstance(where, BoundingBoxCoordinates | RotatableBoundingBoxCoordinates)
+    return (place.confidence, where.top_left_x, where.top_left_y, where.width, where.height)
 
 
 def ours(sandbox: RunningSandbox) -> list[Label]:

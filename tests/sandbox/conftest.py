@@ -16,7 +16,7 @@ from encord.objects.ontology_labels_impl import LabelRowV2
 from autolabel.sandbox import running
 from sandbox.commands import Command, Label, ours
 
-DEMO = "Demo: coloured shapes"
+DEMO = "Demo: surgical tools"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def shapes_project(start: Start, tmp_path: Path) -> tuple[Command, Project]:
     """One good picture; one that was cut short and one that was replaced by another size, both after their upload."""
     push = Command(start("empty"), tmp_path / "home")
     structure = OntologyStructure()
-    structure.add_object("red circle", Shape.BOUNDING_BOX)
+    structure.add_object("blue syringe", Shape.BOUNDING_BOX)
     files = [picture(tmp_path / name) for name in ("good.png", "cut.png", "other.png")]
     project = make_project(push.sandbox, structure, files)
     blobs = {path.read_bytes(): path for path in (push.sandbox.dir / "blobs").iterdir()}

@@ -20,8 +20,8 @@ def test_a_map_is_written_once_and_fits_the_project_as_it_is(push: Command, tmp_
     out = tmp_path / "prompts.yaml"
     assert push("ontology", "init", "--project", push.project, "--out", str(out)).returncode == 0
     text = out.read_text()
-    assert "  orange ring:\n    prompts: [orange ring]\n" in text
-    assert "Scratch (polyline)" in text
+    assert "  steel scissors:\n    prompts: [steel scissors]\n" in text
+    assert "Suture (polyline)" in text
 
     again = push("ontology", "init", "--project", push.project, "--out", str(out))
     assert (again.returncode, again.stderr) == (
@@ -38,7 +38,7 @@ def test_a_map_is_written_once_and_fits_the_project_as_it_is(push: Command, tmp_
 
 
 def test_a_map_that_does_not_fit_ends_with_exit_code_2_and_one_line_a_finding(push: Command, tmp_path: Path) -> None:
-    recipe = recipe_with(tmp_path, "classes:\n  red circel: {}\n  blue square: {prompts: [other square]}\n")
+    recipe = recipe_with(tmp_path, "classes:\n  blue syrinj: {}\n  white gauze: {prompts: [other gauze]}\n")
 
     done = push("ontology", "check", "--project", push.project, "--config", recipe)
     print(done.stdout)
@@ -47,9 +47,9 @@ def test_a_map_that_does_not_fit_ends_with_exit_code_2_and_one_line_a_finding(pu
     assert lines[-1] == "1 error, 1 warning, 9 notes"
     place = f"{tmp_path / 'tools.yaml'}"
     assert lines[0] == (
-        f"error    {place}:2: classes.red circel: the ontology has no such class; did you mean 'red circle'?"
+        f"error    {place}:2: classes.blue syrinj: the ontology has no such class; did you mean 'blue syringe'?"
     )
-    assert lines[1].startswith(f"warning  {place}:3: classes.blue square: 'other square' names what is left over")
+    assert lines[1].startswith(f"warning  {place}:3: classes.white gauze: 'other gauze' names what is left over")
     as_json = push("ontology", "check", "--project", push.project, "--config", recipe, "--json")
     assert as_json.returncode == 2
     assert len(json.loads(as_json.stdout)["findings"]) == len(lines) - 1

@@ -10,6 +10,7 @@ import pytest
 from encord.objects import OntologyStructure, Shape
 from PIL import Image, ImageOps
 
+from pictures import RED_XYXY_NORM, two_swabs
 from sandbox.commands import Command
 from sandbox.conftest import Start
 from sandbox.own_project import make_project
@@ -36,7 +37,7 @@ def keen(folder: Path) -> str:
 def test_real_photos_all_end_done_or_with_a_reason(start: Start, tmp_path: Path) -> None:
     push = Command(start("empty"), tmp_path / "home")
     files = sorted(PHOTOS.glob("*.jpg"))
-    project = make_project(push.sandbox, ontology("circle", "white shape"), files)
+    project = make_project(push.sandbox, ontology("scissors", "white gauze"), files)
     done = push("push", "--yes", "--json", "--project", project.project_hash, "--config", keen(tmp_path))
     result = json.loads(done.stdout)
     ends = ("labelled", "empty", "left_alone", "set_aside", "pending", "objects", "messages")
@@ -54,23 +55,21 @@ def test_real_photos_all_end_done_or_with_a_reason(start: Start, tmp_path: Path)
 def test_a_turned_photo_is_labelled_where_it_is_seen(start: Start, tmp_path: Path, orientation: int) -> None:
     """The same scene stored under every EXIF orientation gets its label at the same place."""
     push = Command(start("empty"), tmp_path / "home")
-    classes = ontology("red circle", "red square", "blue circle")
+    classes = ontology("red gauze", "red scissors", "white gauze")
     project = make_project(push.sandbox, classes, [turned(tmp_path / "scene.png", orientation)])
     done = push("push", "--yes", "--project", project.project_hash, "--config", keen(tmp_path))
     assert done.returncode == 0, done.stderr
     (row,) = project.list_label_rows_v2()
-    assert (row.width, row.height) == (320, 200)
+    assert (row.width, row.height) == (240, 200)
     row.initialise_labels()
     box = row.get_object_instances()[0].get_annotations()[0].coordinates
     seen = [box.top_left_x, box.top_left_y, box.top_left_x + box.width, box.top_left_y + box.height]
-    assert seen == pytest.approx([60 / 320, 50 / 200, 120 / 320, 110 / 200], abs=0.06)
+    assert seen == pytest.approx(np.array(RED_XYXY_NORM) * [2, 1, 2, 1], abs=0.06)
 
 
 def turned(path: Path, orientation: int) -> Path:
-    """A red circle at (90, 80) of a grey 320x200 picture, stored so that only its EXIF tag makes it upright."""
-    ys, xs = np.mgrid[:200, :320]
-    scene = np.full((200, 320, 3), 128, np.uint8)
-    scene[(xs - 90) ** 2 + (ys - 80) ** 2 < 30**2] = (220, 40, 40)
+    """The left half of the two swabs, 240x200, stored so that only its EXIF tag makes it upright."""
+    scene = np.ascontiguousarray(two_swabs(480, 200)[:, :240])
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,

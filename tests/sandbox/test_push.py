@@ -11,6 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from encord.objects.bitmask import BitmaskCoordinates
+from encord.objects.coordinates import (
+    BoundingBoxCoordinates,
+    PolygonCoordinates,
+    RotatableBoundingBoxCoordinates,
+)
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -57,7 +63,7 @@ def test_a_dry_run_writes_nothing_and_its_rows_add_up(push: Command) -> None:
     parts = rows["to_label"] + rows["beyond_limit"] + rows["done_before"]
     assert parts + sum(rows["left_alone"].values()) + sum(rows["set_aside"].values()) == rows["total"] == 12
     assert plan["seconds_per_frame"] > 0
-    assert plan["left_to_people"]["classes"] == ["Scratch (polyline)"]
+    assert plan["left_to_people"]["classes"] == ["Suture (polyline)"]
     assert plan["writes"]["rows_copied_to_main"] == rows["to_label"]
     assert push.sandbox.writes(mark) == []
 
@@ -65,7 +71,7 @@ def test_a_dry_run_writes_nothing_and_its_rows_add_up(push: Command) -> None:
 def test_the_plan_is_readable_and_names_reasons_prompts_and_destination(push: Command) -> None:
     done = push("push", "--project", push.project, "--dry-run")
     assert done.returncode == 0, done.stderr
-    for words in ("people have labelled here", '"red circle"', "tasks wait at Annotate", "left to people"):
+    for words in ("people have labelled here", '"blue syringe"', "tasks wait at Annotate", "left to people"):
         assert words in done.stdout
 
 
@@ -78,7 +84,7 @@ def test_a_row_that_a_person_opens_while_its_labels_are_saved_stays_theirs(
     def draw_meanwhile() -> None:
         while not push.sandbox.faults_met()[0]:
             time.sleep(0.02)
-        push.sandbox.human("draw", free, **{"class": "red circle", "box_norm": [0.1, 0.1, 0.2, 0.2]})
+        push.sandbox.human("draw", free, **{"class": "blue syringe", "box_norm": [0.1, 0.1, 0.2, 0.2]})
 
     person = threading.Thread(target=draw_meanwhile)
     person.start()
@@ -239,15 +245,34 @@ def _as_coco(sandbox: RunningSandbox, truth: COCO) -> dict[str, Any]:
                     "category_id": classes[item.object_name],
                     "score": place.confidence,
                 }
-                found["bbox"].append(entry | {"bbox": _box_px(place.coordinates, row.width, row.height)})
-                if hasattr(place.coordinates, "to_numpy_array"):
-                    mask = np.asfortranarray(place.coordinates.to_numpy_array(), np.uint8)
-                    found["segm"].append(entry | {"segmentation": coco_mask.encode(mask)})
+                mask = _mask(place.coordinates, row.width, row.height)
+                found["bbox"].append(entry | {"bbox": coco_mask.toBbox(mask).tolist()})
+                if not isinstance(place.coordinates, BoundingBoxCoordinates | RotatableBoundingBoxCoordinates):
+                    found["segm"].append(entry | {"segmentation": mask})
     return found
 
 
-def _box_px(where: Any, width: int, height: int) -> list[float]:
-    if hasattr(where, "to_numpy_array"):
-        ys, xs = np.nonzero(where.to_numpy_array())
-        return [float(xs.min()), float(ys.min()), float(np.ptp(xs)) + 1, float(np.ptp(ys)) + 1]
-    return [where.top_left_x * width, where.top_left_y * height, where.width * width, where.height * height]
+def _mask(where: Any, width: int, height: int) -> Any:
+    """What an object covers, as COCO's compressed RLE."""
+    if isinstance(where, BitmaskCoordinates):
+        return coco_mask.encode(np.asfortranarray(where.to_numpy_array(), np.uint8))
+    if isinstance(where, PolygonCoordinates):
+        rings = [ring for part in where.to_dict("multiple_polygons") for ring in part]
+    else:
+        left, top = where.top_left_x, where.top_left_y
+        right, bottom = left + where.width, top + where.height
+        rings = [[left, top, right, top, right, bottom, left, bottom]]
+    if isinstance(where, RotatableBoundingBoxCoordinates):
+        rings = [_turned(rings[0], where.theta, width, height)]
+    in_px = [(np.reshape(ring, (-1, 2)) * (width, height)).ravel().tolist() for ring in rings]
+    drawn = coco_mask.decode(coco_mask.frPyObjects(in_px, height, width))
+    return coco_mask.encode(np.asfortranarray(drawn.sum(2) % 2, np.uint8))  # a ring within a ring is a hole
+
+
+def _turned(corners_norm: list[float], theta_deg: float, width: int, height: int) -> list[float]:
+    """Clockwise about their middle, in pixels."""
+    corners = np.reshape(corners_norm, (-1, 2)) * (width, height)
+    cos, sin = np.cos(np.radians(theta_deg)), np.sin(np.radians(theta_deg))
+    around = corners - corners.mean(0)
+    turned = corners.mean(0) + around @ np.array([[cos, sin], [-sin, cos]])
+    return list((turned / (width, height)).ravel())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from encord.objects import LabelRowV2, OntologyStructure, Shape
 from encord.objects.coordinates import PolygonCoordinates, RotatableBoundingBoxCoordinates
@@ -12,27 +13,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from autolabel.sandbox.scenes import draw
 from sandbox.commands import Command
 from sandbox.conftest import Start
 from sandbox.own_project import make_project
 
 BoolArray = NDArray[np.bool_]
-SIZE_XY_PX = np.array([400, 240])
-XS, YS = np.mgrid[:240, :400][::-1] + 0.5
-RING = (np.hypot(XS - 100, YS - 120) < 60) & (np.hypot(XS - 100, YS - 120) > 33)
-TILT = np.radians(30)
-ALONG = (XS - 290) * np.cos(TILT) + (YS - 120) * np.sin(TILT)
-ACROSS = (YS - 120) * np.cos(TILT) - (XS - 290) * np.sin(TILT)
-SQUARE = (abs(ALONG) < 45) & (abs(ACROSS) < 45)
+SIZE_XY_PX = np.array([640, 480])
+SCENE = draw(265, 640, 480, ["steel scissors", "steel scalpel"])
+TRUE = {seen.name: seen.mask for seen in SCENE.objects}
 
 
 def pushed(start: Start, folder: Path) -> LabelRowV2:
-    """A picture of the ring and the turned square, labelled on a project that asks for these shapes."""
+    """A picture of scissors and a scalpel, labelled on a project that asks for these shapes."""
     push = Command(start("empty"), folder / "home")
     structure = OntologyStructure()
-    structure.add_object("orange ring", Shape.POLYGON)
-    structure.add_object("blue square", Shape.ROTATABLE_BOUNDING_BOX)
-    project = make_project(push.sandbox, structure, [scene(folder / "scene.png")])
+    structure.add_object("steel scissors", Shape.POLYGON)
+    structure.add_object("steel scalpel", Shape.ROTATABLE_BOUNDING_BOX)
+    Image.fromarray(SCENE.rgb).save(folder / "scene.png")
+    project = make_project(push.sandbox, structure, [folder / "scene.png"])
     done = push("push", "--yes", "--project", project.project_hash)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = project.list_label_rows_v2()
@@ -40,18 +39,16 @@ def pushed(start: Start, folder: Path) -> LabelRowV2:
     return row
 
 
-def scene(path: Path) -> Path:
-    pixels = np.full((240, 400, 3), 128, np.uint8)
-    pixels[RING] = (245, 140, 30)
-    pixels[SQUARE] = (45, 80, 220)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def filled(ring_xy_norm: Any) -> BoolArray:
     ring = (np.reshape(ring_xy_norm, (-1, 2)) * SIZE_XY_PX).ravel().tolist()
-    drawn: BoolArray = coco_mask.decode(coco_mask.frPyObjects([ring], 240, 400)[0]) > 0
+    drawn: BoolArray = coco_mask.decode(coco_mask.frPyObjects([ring], 480, 640)[0]) > 0
     return drawn
+
+
+def closest_box(mask: BoolArray) -> BoolArray:
+    """The smallest rectangle around a mask, turned as it may be."""
+    points = np.argwhere(mask)[:, ::-1].astype(np.float32)
+    return filled(cv2.boxPoints(cv2.minAreaRect(points)) / SIZE_XY_PX)
 
 
 def turned(box: RotatableBoundingBoxCoordinates) -> NDArray[np.float64]:
@@ -67,15 +64,17 @@ def iou(a: BoolArray, b: BoolArray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_a_ring_keeps_its_hole_and_a_turned_square_its_turn(start: Start, tmp_path: Path) -> None:
+def test_scissors_keep_the_holes_of_their_rings_and_a_scalpel_its_turn(start: Start, tmp_path: Path) -> None:
     row = pushed(start, tmp_path)
 
     where = {item.object_name: item.get_annotations()[0].coordinates for item in row.get_object_instances()}
-    ring, square = where["orange ring"], where["blue square"]
+    scissors, scalpel = where["steel scissors"], where["steel scalpel"]
 
-    assert isinstance(ring, PolygonCoordinates)
-    ((outer, hole),) = ring.to_dict("multiple_polygons")
-    assert iou(filled(outer) & ~filled(hole), RING) > 0.8
-    assert isinstance(square, RotatableBoundingBoxCoordinates)
-    assert iou(filled(turned(square)), SQUARE) > 0.8
-    print(f"ring: {len(outer) // 2} + {len(hole) // 2} points; square: {square}")
+    assert isinstance(scissors, PolygonCoordinates)
+    outer, *holes = max(scissors.to_dict("multiple_polygons"), key=len)
+    drawn = filled(outer) & ~np.any([filled(hole) for hole in holes], axis=0)
+    assert len(holes) >= 2
+    assert iou(drawn, TRUE["steel scissors"]) > 0.6
+    assert isinstance(scalpel, RotatableBoundingBoxCoordinates)
+    assert iou(filled(turned(scalpel)), closest_box(TRUE["steel scalpel"])) > 0.6
+    print(f"scissors: {len(outer) // 2} points and {len(holes)} holes; scalpel: {scalpel}")

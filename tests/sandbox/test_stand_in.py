@@ -34,7 +34,7 @@ def named(project: Project, name: str) -> Object:
 
 
 def box_on(row: LabelRowV2, project: Project, object_hash: str = "AUTO0001") -> ObjectInstance:
-    instance = ObjectInstance(named(project, "red circle"), object_hash=object_hash)
+    instance = ObjectInstance(named(project, "blue syringe"), object_hash=object_hash)
     instance.set_for_frames(BOX, confidence=0.25, manual_annotation=False)
     row.add_object_instance(instance)
     return instance
@@ -68,7 +68,7 @@ def fresh_key() -> str:
 
 
 def test_the_sdk_reads_a_project_its_ontology_workflow_and_datasets(project: Project) -> None:
-    assert project.title == "Demo: coloured shapes"
+    assert project.title == "Demo: surgical tools"
     assert [stage.title for stage in project.workflow.stages] == ["Annotate", "Review", "Complete"]
     assert len(project.ontology_structure.objects) == 7
     assert [dataset.title for dataset in project.list_datasets()] == ["Coloured shapes"]
@@ -76,7 +76,7 @@ def test_the_sdk_reads_a_project_its_ontology_workflow_and_datasets(project: Pro
 
 def test_projects_are_listed_by_title(demo_sandbox: RunningSandbox) -> None:
     client = demo_sandbox.client()
-    assert [p.title for p in client.list_projects(title_eq="Demo: coloured shapes")]
+    assert [p.title for p in client.list_projects(title_eq="Demo: surgical tools")]
     assert not list(client.list_projects(title_eq="another"))
 
 
@@ -88,7 +88,7 @@ def test_an_unknown_project_is_not_found(demo_sandbox: RunningSandbox) -> None:
 def test_a_foreign_key_is_refused_in_both_dialects(demo_sandbox: RunningSandbox) -> None:
     stranger = EncordUserClient.create_with_ssh_private_key(fresh_key(), domain=demo_sandbox.domain)
     with pytest.raises(AuthenticationError):
-        stranger.get_project(demo_sandbox.projects["Demo: coloured shapes"])
+        stranger.get_project(demo_sandbox.projects["Demo: surgical tools"])
     with pytest.raises(SshKeyNotFound):
         stranger.get_dataset("00000000-0000-4000-8000-000000000000")
 
@@ -113,7 +113,7 @@ def test_a_body_other_than_the_signed_one_is_refused(demo_sandbox: RunningSandbo
 def test_a_bearer_token_is_as_good_as_a_key(demo_sandbox: RunningSandbox) -> None:
     token = demo_sandbox.client().get_bearer_token()
     bearer = EncordUserClient.create_with_bearer_token(token, domain=demo_sandbox.domain)
-    project = bearer.get_project(demo_sandbox.projects["Demo: coloured shapes"])
+    project = bearer.get_project(demo_sandbox.projects["Demo: surgical tools"])
     assert len(project.list_label_rows_v2()) == 12
 
 
@@ -134,7 +134,7 @@ def test_unknown_routes_are_refused_and_logged_loudly(demo_sandbox: RunningSandb
 def test_listing_creates_nothing(demo_sandbox: RunningSandbox, project: Project) -> None:
     rows = project.list_label_rows_v2()
     assert [row.label_hash is not None for row in rows[:5]] == [False, True, False, True, True]
-    assert (rows[0].width, rows[0].height, rows[0].data_title) == (640, 480, "shapes-0000.png")
+    assert (rows[0].width, rows[0].height, rows[0].data_title) == (640, 480, "tray-0000.png")
     assert demo_sandbox.writes() == []
 
 
@@ -146,7 +146,7 @@ def test_listing_filters_as_asked(project: Project) -> None:
 
     assert count(data_hashes=[rows[0].data_hash, rows[5].data_hash]) == 2
     assert count(label_hashes=[str(rows[HUMAN].label_hash)]) == 1
-    assert count(data_title_eq="shapes-0003.jpg") == 1
+    assert count(data_title_eq="tray-0003.jpg") == 1
     assert count(data_title_like="%.jpg") == 3
     assert count(workflow_graph_node_title_eq="Review") == 1
     assert count(workflow_graph_node_title_like="Anno%") == 11
@@ -187,9 +187,9 @@ def test_boxes_masks_and_classifications_survive_a_round_trip(project: Project) 
     box_on(row, project)
     mask = np.zeros((row.height, row.width), dtype=bool)
     mask[10:50, 20:90] = True
-    ring = ObjectInstance(named(project, "orange ring"), object_hash="a+/b1234")
-    ring.set_for_frames(BitmaskCoordinates(mask), confidence=0.0, manual_annotation=False)
-    row.add_object_instance(ring)
+    holder = ObjectInstance(named(project, "gold needle holder"), object_hash="a+/b1234")
+    holder.set_for_frames(BitmaskCoordinates(mask), confidence=0.0, manual_annotation=False)
+    row.add_object_instance(holder)
     question = project.ontology_structure.classifications[0]
     assert isinstance(question, Classification)
     answer = question.create_instance()
@@ -245,7 +245,7 @@ def test_coordinates_are_rounded_as_the_switch_says(demo_sandbox: RunningSandbox
     demo_sandbox.admin("POST", "settings", {"coordinate_decimals": 2})
     row = row_on(project, "main")
     row.initialise_labels()
-    instance = ObjectInstance(named(project, "red circle"))
+    instance = ObjectInstance(named(project, "blue syringe"))
     instance.set_for_frames(BoundingBoxCoordinates(1 / 3, 1 / 3, 1 / 3, 1 / 3))
     row.add_object_instance(instance)
     row.save()
@@ -258,7 +258,7 @@ def test_coordinates_are_rounded_as_the_switch_says(demo_sandbox: RunningSandbox
 def test_saving_nan_is_refused(demo_sandbox: RunningSandbox, project: Project) -> None:
     row = row_on(project, "main")
     row.initialise_labels()
-    instance = ObjectInstance(named(project, "red circle"))
+    instance = ObjectInstance(named(project, "blue syringe"))
     instance.set_for_frames(BoundingBoxCoordinates(float("nan"), 0.1, 0.1, 0.1))
     row.add_object_instance(instance)
     with pytest.raises(InvalidArgumentsError):
@@ -303,7 +303,7 @@ def test_classifications_are_read_in_bulk(project: Project) -> None:
 
 def test_tasks_come_by_priority(project: Project) -> None:
     titles = [task.data_title for task in project.workflow.stages[0].get_tasks()]
-    assert titles[:3] == ["shapes-0010.png", "shapes-0007.jpg", "shapes-0002.png"]
+    assert titles[:3] == ["tray-0010.png", "tray-0007.jpg", "tray-0002.png"]
 
 
 def test_tasks_page_without_gaps_while_they_move_on(start: Start) -> None:

@@ -168,7 +168,7 @@ def test_storage_items_are_signed_in_bulk(demo_sandbox: RunningSandbox, project:
 
 def test_a_person_draws_edits_and_deletes(demo_sandbox: RunningSandbox, project: Project) -> None:
     row = project.list_label_rows_v2()[0]
-    demo_sandbox.human("draw", row, **{"class": "blue square", "box_norm": [0.1, 0.1, 0.2, 0.2]})
+    demo_sandbox.human("draw", row, **{"class": "white gauze", "box_norm": [0.1, 0.1, 0.2, 0.2]})
     row = project.list_label_rows_v2()[0]
     row.initialise_labels()
     (drawn,) = row.get_object_instances()
