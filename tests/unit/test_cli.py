@@ -36,7 +36,7 @@ def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.Com
         (["push", "--project", PROJECT, "-y"], {"ENCORD_SSH_KEY": "rubbish"}, "no Ed25519 private key"),
         (["push", "--project", PROJECT, "-y", "--config", "dmeo"], {}, "did you mean 'demo'"),
         (["push", "--project", PROJECT, "-y", "--config", "x.yaml"], {}, "there is no file x.yaml"),
-        (["preview"], {}, "give pictures or a folder, or --project"),
+        (["preview"], {}, "give pictures, videos or a folder, or --project"),
         (["preview", __file__], {}, 'give --prompts "a, b"'),
         (["preview", "/nowhere", "--prompts", "a"], {}, "there is no /nowhere"),
         (["preview", "--project", PROJECT, "--prompts", "a"], {}, "leave out files and --prompts"),

@@ -33,6 +33,7 @@ SUMMARY: dict[str, Any] = {
     "objects": {CAR.feature_hash: 2},
     "dropped_by_cap": {CAR.feature_hash: 7},
     "dropped_without_mask": {},
+    "dropped_short_tracks": {},
 }
 
 
