@@ -156,7 +156,7 @@ def _dry_run(project: Project) -> str:
 def dropped(counts: Mapping[str, Any]) -> list[tuple[Mapping[str, int], str]]:
     """What a run found and left out by class, with the reason in words; of `Run.summary` or a tally's fields."""
     return [
-        (counts["dropped_by_cap"], "over their class's cap"),
+        (counts["dropped_by_cap"], "over the cap"),
         (counts["dropped_without_mask"], "without a mask"),
         (counts["dropped_short_tracks"], "seen on too few frames of a video"),
     ]
