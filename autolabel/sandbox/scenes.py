@@ -241,8 +241,9 @@ def _lit(tone: Rgb, tool: Tool, light: Light) -> Plane:
 
     round_px = max(0.7, tool.length_px * 0.012)
     soft = cv2.GaussianBlur(tone.astype(np.float32), (0, 0), round_px)
-    slope: Plane = np.asarray(cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=-light.x * round_px / 256), np.float32)
-    slope += cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=-light.y * round_px / 256)
+    across = cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=-light.x * round_px / 256)
+    down = cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=-light.y * round_px / 256)
+    slope = cv2.add(across, down)
     shade = tone * np.float32(1 / 128) * (1 + 0.45 * np.clip(slope, -1, 1))
     glint = np.clip(slope - 0.25, 0, 1) * np.float32(230 * tool.shine)
     lit: Plane = shade[..., None] * tool.colour + glint[..., None]
