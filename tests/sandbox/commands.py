@@ -27,6 +27,7 @@ class Command:
 
     sandbox: RunningSandbox
     home: Path
+    config: str = "demo"
 
     def environment(self, **changes: str) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("ENCORD_", "AUTOLABEL_"))}
@@ -34,7 +35,7 @@ class Command:
             "ENCORD_DOMAIN": self.sandbox.domain,
             "ENCORD_SSH_KEY_FILE": self.sandbox.ssh_key_file,
             "AUTOLABEL_HOME": str(self.home),
-            "AUTOLABEL_CONFIG": "demo",
+            "AUTOLABEL_CONFIG": self.config,
         }
         return {**clean, **own, **changes}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from autolabel.sandbox.scenes import draw
 from sandbox.commands import Command
 
 
@@ -28,28 +28,28 @@ def test_a_project_is_previewed_without_any_effect_on_it(push: Command) -> None:
 
 
 def scene(path: Path) -> Path:
-    image = Image.fromarray(np.full((200, 320, 3), 128, np.uint8))
-    ImageDraw.Draw(image).ellipse((60, 50, 120, 110), fill=(220, 40, 40))
-    image.save(path)
+    Image.fromarray(draw(395, 640, 480, ["white gauze"]).rgb).save(path)
     return path
 
 
 def test_files_are_previewed_without_key_or_platform(push: Command, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    scene(pictures / "red.png")
+    scene(pictures / "tray.png")
     (pictures / "broken.jpg").write_bytes(b"rubbish")
     nowhere = {"ENCORD_SSH_KEY_FILE": "", "ENCORD_DOMAIN": "http://127.0.0.1:9"}
-    done = push("preview", str(pictures), "--prompts", "red circle, blue square", **nowhere)
+    done = push("preview", str(pictures), "--prompts", "white gauze, blue syringe", **nowhere)
     assert done.returncode == 3
     assert "2  files in all" in done.stdout
-    assert "1 red circle" in done.stdout
+    assert "1 white gauze" in done.stdout
     assert "broken.jpg: its file cannot be decoded" in done.stderr
-    assert "red circle 0." in report_of(done.stdout)
+    assert "white gauze 0." in report_of(done.stdout)
 
 
 def test_without_images_a_report_holds_none(push: Command, tmp_path: Path) -> None:
-    done = push("preview", str(scene(tmp_path / "red.png")), "--prompts", "red circle", AUTOLABEL_REPORT_IMAGES="off")
+    done = push(
+        "preview", str(scene(tmp_path / "tray.png")), "--prompts", "white gauze", AUTOLABEL_REPORT_IMAGES="off"
+    )
     html = report_of(done.stdout)
     assert "data:image" not in html
-    assert "red.png" in html
+    assert "tray.png" in html
