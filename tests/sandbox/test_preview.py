@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from autolabel.sandbox.media import encode_video
 from autolabel.sandbox.scenes import draw
 from sandbox.commands import Command
 
@@ -44,6 +45,17 @@ def test_files_are_previewed_without_key_or_platform(push: Command, tmp_path: Pa
     assert "1 white gauze" in done.stdout
     assert "broken.jpg: its file cannot be decoded" in done.stderr
     assert "white gauze 0." in report_of(done.stdout)
+
+
+def test_a_video_is_previewed_as_a_strip_of_the_frames_that_a_push_looks_at(push: Command, tmp_path: Path) -> None:
+    picture = draw(395, 640, 480, ["white gauze"]).rgb
+    encode_video(tmp_path / "film.mp4", (640, 480), ((k / 10, picture) for k in range(35)))
+    done = push("preview", str(tmp_path), "--prompts", "white gauze")
+    assert done.returncode == 0, done.stderr
+    assert "1 white gauze" in done.stdout
+    html = report_of(done.stdout)
+    assert html.count("data:image/jpeg") == 4
+    assert "frame 30 · 3.0 s" in html
 
 
 def test_without_images_a_report_holds_none(push: Command, tmp_path: Path) -> None:
