@@ -71,7 +71,7 @@ def test_the_sdk_reads_a_project_its_ontology_workflow_and_datasets(project: Pro
     assert project.title == "Demo: surgical tools"
     assert [stage.title for stage in project.workflow.stages] == ["Annotate", "Review", "Complete"]
     assert len(project.ontology_structure.objects) == 7
-    assert [dataset.title for dataset in project.list_datasets()] == ["Coloured shapes"]
+    assert [dataset.title for dataset in project.list_datasets()] == ["Surgical tools"]
 
 
 def test_projects_are_listed_by_title(demo_sandbox: RunningSandbox) -> None:
