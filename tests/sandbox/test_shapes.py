@@ -20,16 +20,16 @@ from sandbox.own_project import make_project
 
 BoolArray = NDArray[np.bool_]
 SIZE_XY_PX = np.array([640, 480])
-SCENE = draw(265, 640, 480, ["steel scissors", "steel scalpel"])
+SCENE = draw(220, 640, 480, ["gold needle holder", "red scalpel"])
 TRUE = {seen.name: seen.mask for seen in SCENE.objects}
 
 
 def pushed(start: Start, folder: Path) -> LabelRowV2:
-    """A picture of scissors and a scalpel, labelled on a project that asks for these shapes."""
+    """A picture of a needle holder and a scalpel, labelled on a project that asks for these shapes."""
     push = Command(start("empty"), folder / "home")
     structure = OntologyStructure()
-    structure.add_object("steel scissors", Shape.POLYGON)
-    structure.add_object("steel scalpel", Shape.ROTATABLE_BOUNDING_BOX)
+    structure.add_object("gold needle holder", Shape.POLYGON)
+    structure.add_object("red scalpel", Shape.ROTATABLE_BOUNDING_BOX)
     Image.fromarray(SCENE.rgb).save(folder / "scene.png")
     project = make_project(push.sandbox, structure, [folder / "scene.png"])
     done = push("push", "--yes", "--project", project.project_hash)
@@ -64,17 +64,17 @@ def iou(a: BoolArray, b: BoolArray) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def test_scissors_keep_the_holes_of_their_rings_and_a_scalpel_its_turn(start: Start, tmp_path: Path) -> None:
+def test_a_needle_holder_keeps_the_holes_of_its_rings_and_a_scalpel_its_turn(start: Start, tmp_path: Path) -> None:
     row = pushed(start, tmp_path)
 
     where = {item.object_name: item.get_annotations()[0].coordinates for item in row.get_object_instances()}
-    scissors, scalpel = where["steel scissors"], where["steel scalpel"]
+    holder, scalpel = where["gold needle holder"], where["red scalpel"]
 
-    assert isinstance(scissors, PolygonCoordinates)
-    outer, *holes = max(scissors.to_dict("multiple_polygons"), key=len)
+    assert isinstance(holder, PolygonCoordinates)
+    outer, *holes = max(holder.to_dict("multiple_polygons"), key=len)
     drawn = filled(outer) & ~np.any([filled(hole) for hole in holes], axis=0)
     assert len(holes) >= 2
-    assert iou(drawn, TRUE["steel scissors"]) > 0.6
+    assert iou(drawn, TRUE["gold needle holder"]) > 0.6
     assert isinstance(scalpel, RotatableBoundingBoxCoordinates)
-    assert iou(filled(turned(scalpel)), closest_box(TRUE["steel scalpel"])) > 0.6
-    print(f"scissors: {len(outer) // 2} points and {len(holes)} holes; scalpel: {scalpel}")
+    assert iou(filled(turned(scalpel)), closest_box(TRUE["red scalpel"])) > 0.6
+    print(f"needle holder: {len(outer) // 2} points and {len(holes)} holes; scalpel: {scalpel}")

@@ -187,9 +187,9 @@ def test_boxes_masks_and_classifications_survive_a_round_trip(project: Project) 
     box_on(row, project)
     mask = np.zeros((row.height, row.width), dtype=bool)
     mask[10:50, 20:90] = True
-    holder = ObjectInstance(named(project, "gold needle holder"), object_hash="a+/b1234")
-    holder.set_for_frames(BitmaskCoordinates(mask), confidence=0.0, manual_annotation=False)
-    row.add_object_instance(holder)
+    forceps = ObjectInstance(named(project, "black forceps"), object_hash="a+/b1234")
+    forceps.set_for_frames(BitmaskCoordinates(mask), confidence=0.0, manual_annotation=False)
+    row.add_object_instance(forceps)
     question = project.ontology_structure.classifications[0]
     assert isinstance(question, Classification)
     answer = question.create_instance()
