@@ -28,7 +28,7 @@ def ontology(*names: str) -> OntologyStructure:
 
 def keen(folder: Path) -> str:
     """The demo's recipe with a low threshold: that the small models find something is the point, not what."""
-    recipe = (ROOT / "configs" / "demo.yaml").read_text().replace("threshold: 0.2", "threshold: 0.1")
+    recipe = (ROOT / "configs" / "demo.yaml").read_text().replace("threshold: 0.2", "threshold: 0.15")
     (folder / "keen.yaml").write_text(recipe)
     return str(folder / "keen.yaml")
 
