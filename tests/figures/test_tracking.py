@@ -3,7 +3,7 @@
     pytest tests/figures/test_tracking.py -rP
 
 Boxes wander over a frame of 640x360 and turn at random; a tenth of them is missed, all are off by some per cent, some
-are made up. Metrics are TrackEval's, as `trackers` ships them.
+are made up.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from trackers.eval.box import box_iou
-from trackers.eval.clear import compute_clear_metrics
-from trackers.eval.hota import compute_hota_metrics
-from trackers.eval.identity import compute_identity_metrics
 
 from autolabel.protocols import Tracker
 from autolabel.tracking import BoxTracker
+from identities import Figures, judge
 
 FRAME_XY_PX = np.array([640.0, 360.0])
 NATIVE_FPS, SECONDS, OBJECTS, SEEDS = 25, 30, 6, range(4)
@@ -82,23 +80,17 @@ def follow(tracker: Tracker, sights: Sequence[Sight]) -> list[NDArray[np.int32]]
     ]
 
 
-def densely(ids: Sequence[NDArray[np.int64] | NDArray[np.int32]]) -> list[NDArray[np.int64]]:
-    """The same identities as 0, 1, 2 ...: what the metrics need."""
-    numbers: dict[int, int] = {}
-    return [np.array([numbers.setdefault(int(one), len(numbers)) for one in frame], np.int64) for frame in ids]
+def overlaps(sight: Sight) -> NDArray[np.float64]:
+    if not len(sight.ids) or not len(sight.found_xyxy_px):
+        return np.zeros((len(sight.ids), len(sight.found_xyxy_px)))
+    iou: NDArray[np.float64] = box_iou(sight.truth_xyxy_px, sight.found_xyxy_px, "xyxy")
+    return iou
 
 
-def judge(sights: Sequence[Sight], tracks: Sequence[NDArray[np.int32]]) -> tuple[float, float, float, float]:
-    """HOTA, association accuracy, IDF1 and identity switches."""
-    overlap = [
-        box_iou(sight.truth_xyxy_px, sight.found_xyxy_px, "xyxy")
-        if len(sight.ids) and len(sight.found_xyxy_px)
-        else np.zeros((len(sight.ids), len(sight.found_xyxy_px)))
-        for sight in sights
-    ]
-    what = densely([sight.ids for sight in sights]), densely(tracks), overlap
-    hota, clear, identity = compute_hota_metrics(*what), compute_clear_metrics(*what), compute_identity_metrics(*what)
-    return hota["HOTA"], hota["AssA"], identity["IDF1"], clear["IDSW"]
+def judged(sights: Sequence[Sight], tracks: Sequence[NDArray[np.int32]]) -> Figures:
+    return judge(
+        [sight.ids.tolist() for sight in sights], [some.tolist() for some in tracks], [*map(overlaps, sights)]
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +99,7 @@ def judge(sights: Sequence[Sight], tracks: Sequence[NDArray[np.int32]]) -> tuple
 )
 def test_objects_keep_their_identity(samples_per_second: int, speed_px: float, floor: float) -> None:
     scenes = [scene(seed, speed_px, samples_per_second) for seed in SEEDS]
-    figures = [judge(sights, follow(BoxTracker(samples_per_second), sights)) for sights in scenes]
+    figures = [judged(sights, follow(BoxTracker(samples_per_second), sights)) for sights in scenes]
     hota, association, idf1, switches = np.mean(figures, axis=0)
     print(
         f"{samples_per_second:2} a second, up to {speed_px:3} px/s: HOTA {hota:.3f}, AssA {association:.3f}, "

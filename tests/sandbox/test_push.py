@@ -9,17 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from encord.objects.bitmask import BitmaskCoordinates
-from encord.objects.coordinates import (
-    BoundingBoxCoordinates,
-    PolygonCoordinates,
-    RotatableBoundingBoxCoordinates,
-)
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from sandbox.commands import Command, Label, assert_same_labels, labels, ours
 from sandbox.conftest import RunningSandbox, Start
@@ -206,73 +196,3 @@ def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> 
     result = push.push()
     assert result["exit"] == 3
     assert set(result["set_aside"]) == {"read_back"}
-
-
-def test_what_lands_is_right_by_the_scenarios_truth(start: Start, tmp_path: Path) -> None:
-    """AP50 of labels read back from the platform; the models are small, so the bar is low, and the figure printed."""
-    push = Command(start("demo", 40), tmp_path / "home")
-    push.push()
-    truth = COCO(str(push.sandbox.dir / "truth.json"))
-    found = _as_coco(push.sandbox, truth)
-    for kind in ("bbox", "segm"):
-        judge = COCOeval(truth, truth.loadRes(found[kind]), kind)
-        judge.params.imgIds = sorted({item["image_id"] for item in found["bbox"]} | set(found["empty"]))
-        judge.params.catIds = sorted({item["category_id"] for item in found[kind]})
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-        print(f"AP50 {kind}: {judge.stats[1]:.3f}")
-        assert judge.stats[1] > 0.5
-
-
-def _as_coco(sandbox: RunningSandbox, truth: COCO) -> dict[str, Any]:
-    images = {image["file_name"]: image["id"] for image in truth.dataset["images"]}
-    classes = {category["name"]: category["id"] for category in truth.dataset["categories"]}
-    found: dict[str, Any] = {"bbox": [], "segm": [], "empty": []}
-    people = {row["data_hash"] for row in sandbox.log() if row.get("kind") == "human"}
-    for row in sandbox.project().list_label_rows_v2():
-        if row.label_hash is None:
-            if row.assigned_user_email is None:
-                found["empty"].append(images[f"{row.data_hash}/0"])
-            continue
-        row.initialise_labels()
-        for item in row.get_object_instances():
-            for place in item.get_annotations():
-                if place.manual_annotation or row.data_hash in people:
-                    continue
-                entry = {
-                    "image_id": images[f"{row.data_hash}/0"],
-                    "category_id": classes[item.object_name],
-                    "score": place.confidence,
-                }
-                mask = _mask(place.coordinates, row.width, row.height)
-                found["bbox"].append(entry | {"bbox": coco_mask.toBbox(mask).tolist()})
-                if not isinstance(place.coordinates, BoundingBoxCoordinates | RotatableBoundingBoxCoordinates):
-                    found["segm"].append(entry | {"segmentation": mask})
-    return found
-
-
-def _mask(where: Any, width: int, height: int) -> Any:
-    """What an object covers, as COCO's compressed RLE."""
-    if isinstance(where, BitmaskCoordinates):
-        return coco_mask.encode(np.asfortranarray(where.to_numpy_array(), np.uint8))
-    if isinstance(where, PolygonCoordinates):
-        rings = [ring for part in where.to_dict("multiple_polygons") for ring in part]
-    else:
-        left, top = where.top_left_x, where.top_left_y
-        right, bottom = left + where.width, top + where.height
-        rings = [[left, top, right, top, right, bottom, left, bottom]]
-    if isinstance(where, RotatableBoundingBoxCoordinates):
-        rings = [_turned(rings[0], where.theta, width, height)]
-    in_px = [(np.reshape(ring, (-1, 2)) * (width, height)).ravel().tolist() for ring in rings]
-    drawn = coco_mask.decode(coco_mask.frPyObjects(in_px, height, width))
-    return coco_mask.encode(np.asfortranarray(drawn.sum(2) % 2, np.uint8))  # a ring within a ring is a hole
-
-
-def _turned(corners_norm: list[float], theta_deg: float, width: int, height: int) -> list[float]:
-    """Clockwise about their middle, in pixels."""
-    corners = np.reshape(corners_norm, (-1, 2)) * (width, height)
-    cos, sin = np.cos(np.radians(theta_deg)), np.sin(np.radians(theta_deg))
-    around = corners - corners.mean(0)
-    turned = corners.mean(0) + around @ np.array([[cos, sin], [-sin, cos]])
-    return list((turned / (width, height)).ravel())
