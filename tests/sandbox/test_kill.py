@@ -40,7 +40,8 @@ def test_a_push_killed_again_and_again_ends_with_the_same_labels(push: Command, 
         process = push.start("push", "--project", push.project, "--yes", "--limit", str(moments.randint(1, 12)))
         time.sleep(moments.uniform(0.5, SPAN_S))
         kill_all(process)
-    result = push.push()
+    push.push()
+    result = push.push("--retry-failed")  # a row under which many runs died may be set aside as what kills them
     assert (result["exit"], result["pending"], result["set_aside"]) == (0, 0, {})
     assert_same_labels(push.sandbox, undisturbed)
 
