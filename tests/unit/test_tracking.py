@@ -50,7 +50,7 @@ def test_uncertain_detections_are_tracked_like_any_other() -> None:
 BOX = st.builds(lambda x, y, w, h: (x, y, x + w, y + h), *[st.floats(0, 300)] * 2, *[st.floats(1, 90)] * 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(BOX, max_size=5), max_size=8), st.sampled_from([0.2, 1.0, 25.0]))
 def test_every_detection_has_one_track_and_a_replay_gives_the_same(frames: list[list[Box]], rate: float) -> None:
     first = tracks(BoxTracker(rate), *frames)
