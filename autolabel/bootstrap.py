@@ -80,19 +80,20 @@ class Session:
         album = new_album(self.settings, self.project.classes, run_id)
         return Run(plan, self.recipe, self.ports, run_id, album, saves=saves), album
 
-    def write_report(self, run: Run, album: Album) -> Path:
-        """The run's page; see `report`."""
-        from autolabel.report import push_page, write_report
+    def page(self, run: Run) -> Page:
+        """What the run's report says."""
+        from autolabel.report import push_page
 
-        path = self.settings.home / "reports" / f"{run.id}.html"
-        page = push_page(self.project, self.recipe, run.summary(), run.tally.messages, self.settings.domain)
-        write_report(path, page, album)
-        return path
+        return push_page(self.project, self.recipe, run.summary(), run.tally.messages, self.settings.domain)
 
 
 def new_id() -> str:
     """Of a run: when it began, and enough chance to be its own."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def report_folder(settings: Settings) -> Path:
+    return settings.home / "reports"
 
 
 def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
@@ -190,9 +191,9 @@ def glance_at_project(settings: Settings, project: str) -> Glance:
 
 def run_preview(
     settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None]
-) -> tuple[Page, Path]:
-    """Look at the first `limit` rows; the page, and the file that it was written to. Raises OSError for that."""
-    from autolabel.report import preview_page, write_report
+) -> tuple[Page, Album]:
+    """Look at the first `limit` rows; what the report says of them, and shows."""
+    from autolabel.report import preview_page
 
     preview_id = f"preview-{new_id()}"
     album = new_album(settings, glance.project.classes, preview_id)
@@ -206,9 +207,7 @@ def run_preview(
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)
     page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, beyond_limit=beyond)
-    path = settings.home / "reports" / f"{preview_id}.html"
-    write_report(path, page, album)
-    return page, path
+    return page, album
 
 
 def open_ledger(settings: Settings) -> Ledger:

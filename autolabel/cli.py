@@ -22,8 +22,10 @@ from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
 from autolabel.settings import Settings
 
 if TYPE_CHECKING:
+    from autolabel.album import Album
     from autolabel.bootstrap import Session
     from autolabel.plan import Options, Plan
+    from autolabel.sync import Run
 
 EXIT_PARTIAL = 3
 EXIT_LATER = 75
@@ -92,6 +94,7 @@ def preview(
     """
     from autolabel import bootstrap
     from autolabel.console import print_preview, progress
+    from autolabel.report import write_report
 
     settings = _settings(config)
     if project is not None and (paths or prompts):
@@ -105,9 +108,9 @@ def preview(
     else:
         raise PermanentUsageError("nothing to look at: give pictures, videos or a folder, or --project HASH")
     with progress(min(limit, len(glance.rows))) as on_step:
-        page, path = bootstrap.run_preview(settings, glance, limit, on_step)
+        page, album = bootstrap.run_preview(settings, glance, limit, on_step)
     print_preview(page)
-    typer.echo(f"report: {path}")
+    typer.echo(f"report: {write_report(bootstrap.report_folder(settings), page, album)}")
     raise typer.Exit(EXIT_PARTIAL if page.messages else 0)
 
 
@@ -253,29 +256,38 @@ def _confirmed(plan: Plan) -> bool:
 
 
 def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, saves: bool = True) -> None:
-    """Run the plan, print what became of it, and end with the exit code that says so."""
-    from autolabel.console import print_result, progress
+    """Run the plan, print what became of it however it ends, and end with the exit code that says so."""
+    from autolabel.console import progress
 
     run, album = session.run(plan, saves=saves)
-    with progress(len(plan.todo)) as on_step:
-        run.execute(options, on_step)
-    summary, messages = run.summary(), run.tally.messages
+    try:
+        with progress(len(plan.todo)) as on_step:
+            run.execute(options, on_step)
+    finally:
+        _show_result(session, run, album, as_json=as_json)
+    raise typer.Exit(_exit_code(run.summary(), plan))
+
+
+def _show_result(session: Session, run: Run, album: Album, *, as_json: bool) -> None:
+    from autolabel.bootstrap import report_folder
+    from autolabel.console import print_result
+    from autolabel.report import write_report
+
+    summary, messages, report = run.summary(), run.tally.messages, None
     if not as_json:
         print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, messages)
-    report = None
-    if album.rows:
+    if run.tally.finished:
         try:
-            report = session.write_report(run, album)
-        except OSError as error:
-            typer.echo(f"the labels are written, but not the report: {error}", err=True)
+            report = write_report(report_folder(session.settings), session.page(run), album)
+        except PermanentUsageError as error:
+            typer.echo(f"the labels are written; {error}", err=True)
     if as_json:
         typer.echo(json.dumps({**summary, "report": report and str(report), "messages": messages}))
     else:
         if report:
             typer.echo(f"report: {report}")
-        if plan.job.destination == Destination.BRANCH and summary["labelled"]:
+        if summary["destination"] == Destination.BRANCH and summary["labelled"]:
             typer.echo(f"to bring it to main: autolabel publish --run {run.id}")
-    raise typer.Exit(_exit_code(summary, plan))
 
 
 def _exit_code(summary: dict[str, Any], plan: Plan) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from autolabel.album import BINS, Album
 from autolabel.core.overlay import hex_color
 from autolabel.core.prompts import ClassPlan
 from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
+from autolabel.errors import PermanentUsageError
 from autolabel.recipe import Recipe
 from autolabel.tally import Tally
 
@@ -58,8 +61,11 @@ class _ClassLine:
     scores: Sequence[int]
 
 
-def write_report(path: Path, page: Page, album: Album) -> None:
-    """Write the page, readable by its owner alone: it shows people's pictures. Raises OSError."""
+def write_report(folder: Path, page: Page, album: Album) -> Path:
+    """Write the page as RUN.html, readable by its owner alone: it shows people's pictures.
+
+    Raises PermanentUsageError where it cannot be written; half a page is never left there.
+    """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["hex_color"] = hex_color
     source = files("autolabel").joinpath("report.html.jinja").read_text(encoding="utf-8")
@@ -72,9 +78,17 @@ def write_report(path: Path, page: Page, album: Album) -> None:
         looked_at=album.rows,
         link=page.link,
     )
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.touch(mode=0o600)
-    path.write_text(html, encoding="utf-8")
+    path = folder / f"{page.run}.html"
+    half = path.with_suffix(".part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        half.touch(mode=0o600)
+        half.write_text(html, encoding="utf-8")
+        return half.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
+        raise PermanentUsageError(f"the report {path} cannot be written: {error.strerror}") from error
 
 
 def _class_lines(page: Page, album: Album) -> list[_ClassLine]:
@@ -106,6 +120,7 @@ def push_page(
             ("to", destination if destination == Destination.MAIN else f"branch {recipe.branch}"),
             ("recipe", recipe.id[:8]),
             ("project", project.project_hash),
+            ("autolabel", version("autolabel")),
         ],
         rows=row_lines(summary),
         rows_title="label rows",
@@ -134,7 +149,7 @@ def preview_page(
         kind="Preview",
         title=project.title,
         run=preview_id,
-        facts=[("preview", preview_id), ("recipe", recipe.id[:8])],
+        facts=[("preview", preview_id), ("recipe", recipe.id[:8]), ("autolabel", version("autolabel"))],
         rows=[(count, text) for count, text in lines if count],
         rows_title="label rows" if project.project_hash else "files",
         objects=tally.objects,

@@ -13,6 +13,7 @@ from PIL import Image
 from autolabel.album import STRIP_FRAMES, Album
 from autolabel.core.assemble import Instance
 from autolabel.core.rows import LabelRow
+from autolabel.errors import PermanentUsageError
 from autolabel.protocols import Clip
 from autolabel.remote.frames import MediaReader
 from autolabel.report import editor_url, push_page, write_report
@@ -58,8 +59,7 @@ def page_of(folder: Path, album: Album, title: str = "Cars", **changes: Any) -> 
         ["b.png: damaged"],
         "https://api.us.encord.com",
     )
-    write_report(folder / "page.html", page, album)
-    return (folder / "page.html").read_text()
+    return write_report(folder, page, album).read_text()
 
 
 def test_a_page_adds_up_names_the_worst_and_links_each_task(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_page_adds_up_names_the_worst_and_links_each_task(tmp_path: Path) -> N
 
 def test_a_page_is_readable_by_its_owner_alone_and_loads_nothing(tmp_path: Path) -> None:
     html = page_of(tmp_path, album_of(tmp_path, (make_row("a"), [car(0.9)])))
-    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "run-1.html").stat().st_mode & 0o777 == 0o600
     assert "<script" not in html
     assert all(url.startswith("data:image/jpeg;base64,") for url in re.findall(r'src="([^"]*)"', html))
     assert not re.search(r"url\(|<link|@import", html)
@@ -85,9 +85,24 @@ def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
     evil = replace(CAR, name=EVIL, color=EVIL)
     album = Album([evil], EVIL, None)
     album.add(make_row("a", title=EVIL), [car(0.9)], [])
-    html = page_of(tmp_path, album, title=EVIL, run=EVIL)
+    html = page_of(tmp_path, album, title=EVIL)
     assert "<script" not in html
-    assert html.count("&lt;script&gt;") >= 4
+    assert html.count("&lt;script&gt;") >= 3
+
+
+def test_a_page_that_cannot_be_written_is_one_clear_error_and_leaves_no_half_page(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermanentUsageError, match=r"run-1\.html cannot be written: (Not a directory|File exists)"):
+        page_of(tmp_path / "file", album_of(tmp_path))
+    (tmp_path / "run-1.html").mkdir()
+    with pytest.raises(PermanentUsageError, match="Is a directory"):
+        page_of(tmp_path, album_of(tmp_path))
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_more_messages_than_a_page_lists_are_counted(tmp_path: Path) -> None:
+    page = push_page(make_project(), RECIPE, SUMMARY, ["damaged"] * 60, "https://api.encord.com")
+    assert "<li>and 10 more</li>" in write_report(tmp_path, page, album_of(tmp_path)).read_text()
 
 
 def test_without_images_titles_and_scores_stay(tmp_path: Path) -> None:
