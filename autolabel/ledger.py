@@ -68,10 +68,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Record:
+    """`intent_digest`: of the last write that was announced for the row."""
+
     state: State
     reason: str | None
     attempts: int
     run_id: str
+    intent_digest: str | None = None
 
     @property
     def is_set_aside(self) -> bool:
@@ -209,7 +212,8 @@ class Ledger:
 
     def records(self, job: Job) -> dict[str, Record]:
         """All rows of a job, by data hash."""
-        query = sa.select(ROW.c.data_hash, ROW.c.state, ROW.c.reason, ROW.c.attempts, ROW.c.run_id).where(_of(job))
+        columns = (ROW.c.data_hash, ROW.c.state, ROW.c.reason, ROW.c.attempts, ROW.c.run_id, ROW.c.intent_digest)
+        query = sa.select(*columns).where(_of(job))
         with self._read() as db:
             return {key: Record(State(state), *rest) for key, state, *rest in db.execute(query)}
 

@@ -136,12 +136,14 @@ class Write:
     """A row and all that is to stand in it.
 
     - `on_branch`: our branch got it before, and keeps what it has.
+    - `announced`: an earlier run was about to write the very same; what our branch holds must be that, whole.
     - `samples_per_second`: how many frames a second of a video were looked at; None for pictures.
     """
 
     row: LabelRow
     instances: tuple[Instance, ...]
     on_branch: bool = False
+    announced: bool = False
     samples_per_second: float | None = None
 
 

@@ -155,8 +155,10 @@ class Run:
                 continue
             instances = self._inferring.assemble(row)
             if instances:
+                record = self.plan.records.get(row.data_hash)
+                announced = record is not None and record.intent_digest == _intent(instances)
                 rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, rate))
+                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, announced, rate))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)

@@ -41,15 +41,19 @@ class EncordSink:
 
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         by_hash = {write.row.data_hash: write for write in writes}
-        return _isolated(lambda keys: self._save([by_hash[key] for key in keys]), list(by_hash))
+        sent = {key for key, write in by_hash.items() if write.announced}
+        return _isolated(lambda keys: self._save([by_hash[key] for key in keys], sent), list(by_hash))
 
     def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
         by_hash = {row.data_hash: row for row in rows}
         return _isolated(lambda keys: self._copy([by_hash[key] for key in keys]), list(by_hash))
 
     @retrying
-    def _save(self, writes: Sequence[Write]) -> dict[str, Outcome]:
-        """Read, save what is still free, read again. Repeating all of it after a lost answer is safe."""
+    def _save(self, writes: Sequence[Write], sent: set[str]) -> dict[str, Outcome]:
+        """Read, save what is still free, read again. Repeating all of it after a lost answer is safe.
+
+        `sent`: rows that a save of just this content may have reached already; those of this call are added.
+        """
         wanted: dict[str, Content] = {}
         outcomes: dict[str, Outcome] = {}
         for write in writes:
@@ -59,18 +63,21 @@ class EncordSink:
                 outcomes[write.row.data_hash] = Refused(Reason.INVALID_OUTPUT, str(error))
             except ContentTooLargeError as error:
                 outcomes[write.row.data_hash] = self._too_large(write, error.size_bytes)
-        written_before = {write.row.data_hash for write in writes if write.on_branch}
         rows = self._open(list(wanted))
         outcomes |= {key: Left(Reason.GONE) for key in wanted if key not in rows}
         to_save, expected = [], {}
-        for key, row in rows.items():
+        for write in writes:
+            if (row := rows.get(key := write.row.data_hash)) is None:
+                continue
             stands = shapes.from_platform(row)
-            expected[key] = stands
-            if stands == Content(()) and key in written_before:
+            unconfirmed = key in sent and not write.on_branch and not stands.has_human_work
+            expected[key] = wanted[key] if unconfirmed else stands
+            if stands == Content(()) and write.on_branch:
                 outcomes[key] = Left(Reason.HAS_ROW_EMPTY)
             elif stands == Content(()):
                 shapes.fill(row, wanted[key], self._connection.project.ontology_structure)
                 to_save.append(row)
+                sent.add(key)
                 expected[key] = wanted[key]
         self._save_bundle(to_save)
         rest = {key: content for key, content in expected.items() if key not in outcomes}
@@ -103,13 +110,16 @@ class EncordSink:
         on_branch = {row.data_hash: row for row in self._read(self._branch, free)}
         lost = Refused(Reason.READ_BACK, f"its row on branch {self._branch} is gone")
         outcomes |= {key: lost for key in free if key not in on_branch}
-        to_copy = [str(row.label_hash) for key, row in on_branch.items() if listed[key].label_hash is None]
+        expected = {key: shapes.from_platform(row) for key, row in on_branch.items()}
+        emptied = {key for key, content in expected.items() if content == Content(())}
+        outcomes |= {key: Left(Reason.HAS_ROW_EMPTY) for key in emptied}
+        expected = {key: content for key, content in expected.items() if key not in emptied}
+        to_copy = [str(on_branch[key].label_hash) for key in expected if listed[key].label_hash is None]
         if to_copy:
             with remote_call(f"copying {len(to_copy)} rows from branch {self._branch} to main"):
                 self._connection.project.copy_labels_to_branch(
                     MAIN, source_branch=self._branch, overwrite=False, label_hashes=to_copy
                 )
-        expected = {key: shapes.from_platform(row) for key, row in on_branch.items()}
         return outcomes | self._receipts(MAIN, expected)
 
     def _receipts(self, branch: str, expected: Mapping[str, Content]) -> dict[str, Outcome]:

@@ -192,7 +192,25 @@ def test_a_row_missing_from_an_answer_is_noticed(push: Command, undisturbed: lis
 
 
 def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> None:
+    """Whether the answer is lost or the row is tried again: what differs from what was sent never reaches main."""
     push.sandbox.admin("POST", "settings", {"coordinate_decimals": 2})
-    result = push.push()
-    assert result["exit"] == 3
-    assert set(result["set_aside"]) == {"read_back"}
+    push.sandbox.fault("reset_after", match=SAVE)
+    for again in ((), ("--retry-failed",)):
+        result = push.push(*again)
+        assert (result["exit"], result["labelled"]) == (3, 0)
+        assert set(result["set_aside"]) == {"read_back"}
+    assert not ours(push.sandbox)
+
+
+@pytest.mark.filterwarnings("ignore:_remove_from:DeprecationWarning")  # the SDK warns of itself
+def test_a_row_that_somebody_emptied_on_the_branch_is_not_published(push: Command) -> None:
+    run = push.push("--to", "branch", "--limit", "4")
+    (branch,) = push.sandbox.rows().keys() - {"main"}
+    row = next(row for row in push.sandbox.project().list_label_rows_v2(branch_name=branch) if row.label_hash)
+    row.initialise_labels()
+    for item in row.get_object_instances():
+        row.remove_object(item)
+    row.save()
+    published = json.loads(push("publish", "--run", run["run"], "--yes", "--json").stdout)
+    assert (published["labelled"], published["left_alone"]) == (run["labelled"] - 1, {"has_row_empty": 1})
+    assert row.data_hash not in main_rows(push.sandbox)
