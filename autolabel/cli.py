@@ -19,7 +19,7 @@ import typer
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
-from autolabel.settings import Settings
+from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from autolabel.album import Album
@@ -227,7 +227,7 @@ def demo(
     home = (folder or _settings(None).home / "demo").absolute()
     with running(home / "sandbox", scenario="demo") as served:
         changes = {"domain": served["domain"], "ssh_key_file": Path(served["ssh_key_file"]), "home": home}
-        settings = Settings(_env_file=None).model_copy(update={**changes, "config": "demo"})
+        settings = read_settings(env_file=None).model_copy(update={**changes, "config": "demo"})
         with open_session(settings, next(iter(served["projects"].values())), exclusive=True) as session:
             options = session.options()
             plan = session.plan(options)
@@ -297,18 +297,7 @@ def _exit_code(summary: dict[str, Any], plan: Plan) -> int:
 
 
 def _settings(config: str | None) -> Settings:
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "__".join(str(part) for part in first["loc"]).upper()
-        name = name if name.startswith("ENCORD_") else f"AUTOLABEL_{name}"
-        raise PermanentUsageError(f"the setting {name} is off: {first['msg']}; see .env.example") from None
-    except SettingsError as error:
-        raise PermanentUsageError(f"the settings are off: {error}; see .env.example") from None
+    settings = read_settings()
     os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
     return settings.model_copy(update={"config": config}) if config else settings
 
@@ -336,10 +325,16 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _keep_trace() -> Path:
-    """The traceback for a bug report, in a file of the user's own: it may name rows, but no query of a signed URL."""
+def _keep_trace() -> str:
+    """The traceback for a bug report, in a file of the user's own: it may name rows, but no query of a signed URL.
+
+    The file's name; where none can be written, the error itself.
+    """
     trace = re.sub(r"\?[^\s'\"?]*=[^\s'\"]*", "?...", traceback.format_exc())
-    descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(trace)
-    return Path(name)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(trace)
+    except OSError:
+        return trace.strip().splitlines()[-1]
+    return name

@@ -116,7 +116,7 @@ def check_device(settings: Settings) -> Check:
 
 def check_disk(settings: Settings) -> Check:
     """Ledger, reports and spooled media lie in one folder; as many files as run ahead of the models must fit."""
-    home = settings.home.expanduser().absolute()
+    home = settings.home
     place = next(folder for folder in (home, *home.parents) if folder.is_dir())
     if not os.access(place, os.W_OK | os.X_OK):
         return Check(Level.FAIL, "disk", f"nothing can be written to {place}; set AUTOLABEL_HOME to a local folder")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from platformdirs import user_state_path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from autolabel.core.prompts import nearest
+from autolabel.errors import PermanentUsageError
+
+PREFIX, ENV_FILE = "AUTOLABEL_", ".env"
 
 
 def _web_address(text: str) -> str:
@@ -17,6 +25,17 @@ def _web_address(text: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.port == 0:
         raise ValueError("an address like https://api.encord.com is needed")
     return text.rstrip("/")
+
+
+def _named(path: str | Path) -> str | Path:
+    if not str(path).strip():
+        raise ValueError("it names no folder")
+    return path
+
+
+def _absolute(path: Path) -> Path:
+    """The same place whichever folder a command is called from."""
+    return path.expanduser().absolute()
 
 
 class Pathways(BaseModel):
@@ -33,7 +52,7 @@ class Settings(BaseSettings):
     """One field an environment variable; `.env.example` lists them all, and a test compares the two."""
 
     model_config = SettingsConfigDict(
-        env_prefix="AUTOLABEL_", env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=ENV_FILE, env_nested_delimiter="__", extra="ignore", frozen=True
     )
 
     ssh_key_file: Path | None = Field(
@@ -49,7 +68,7 @@ class Settings(BaseSettings):
         validation_alias="ENCORD_DOMAIN",
         description="The platform's API; https://api.us.encord.com for the US.",
     )
-    home: Path = Field(
+    home: Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)] = Field(
         user_state_path("autolabel"), description="Where the ledger, reports and spooled media live; a local disk."
     )
     config: str = Field("default", description="Recipe: a name in configs/ or a path to a YAML file.")
@@ -75,3 +94,36 @@ class Settings(BaseSettings):
         Pathways(),
         description="Agent stage pathway by outcome, e.g. AUTOLABEL_PATHWAYS__LABELLED=review; also EMPTY, FAILED.",
     )
+
+
+def read_settings(env_file: str | None = ENV_FILE) -> Settings:
+    """The environment's settings, and under them those of `env_file` (None: the environment's alone).
+
+    Raises PermanentUsageError for one that is off, and for a name with our prefix that means nothing: a setting that
+    is misspelt would otherwise not hold, and nobody would know.
+    """
+    try:
+        for name in _strays(env_file):
+            raise PermanentUsageError(f"there is no setting {name}; {nearest(name, _names())}; see .env.example")
+        return Settings(_env_file=env_file)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "__".join(str(part) for part in first["loc"]).upper()
+        name = name if name.startswith("ENCORD_") else f"{PREFIX}{name}"
+        raise PermanentUsageError(
+            f"the setting {name} is off: {first['msg'].removeprefix('Value error, ')}; see .env.example"
+        ) from None
+    except (SettingsError, ValueError, OSError) as error:
+        raise PermanentUsageError(f"the settings cannot be read: {error}; see .env.example") from None
+
+
+def _strays(env_file: str | None) -> Iterator[str]:
+    in_file = dotenv_values(env_file) if env_file else {}
+    for name in [*in_file, *os.environ]:
+        if name.upper().startswith(PREFIX) and name.upper() not in _names():
+            yield name
+
+
+def _names() -> list[str]:
+    plain = [f"{PREFIX}{name}".upper() for name, field in Settings.model_fields.items() if not field.validation_alias]
+    return [*plain, *(f"{PREFIX}PATHWAYS__{name}".upper() for name in Pathways.model_fields)]

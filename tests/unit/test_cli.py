@@ -44,6 +44,13 @@ def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.Com
         (["ontology", "init", "--project", "my project"], {}, "holds no project hash"),
         (["ontology", "check", "--project", PROJECT, "--config", "dmeo"], {}, "did you mean 'demo'"),
         (["push", "--project", PROJECT, "-y"], {"AUTOLABEL_BATCH_FRAMES": "many"}, "BATCH_FRAMES is off"),
+        (["demo"], {"AUTOLABEL_BATCH_FRAMES": "0"}, "BATCH_FRAMES is off"),
+        (
+            ["status"],
+            {"AUTOLABEL_HOLD_OUT": "0.5"},
+            "no setting AUTOLABEL_HOLD_OUT; did you mean 'AUTOLABEL_HOLDOUT'",
+        ),
+        (["status"], {"AUTOLABEL_HOME": ""}, "AUTOLABEL_HOME is off: it names no folder"),
     ],
 )
 def test_a_mistake_ends_as_one_line_and_exit_code_2(
@@ -53,6 +60,23 @@ def test_a_mistake_ends_as_one_line_and_exit_code_2(
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"AUTOLABEL_HOLDOUTS=1\n", "did you mean 'AUTOLABEL_HOLDOUT'"), (b"\xff=1\n", "the settings cannot be read")],
+)
+def test_a_mistake_in_the_env_file_is_one_line_too(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    done = autolabel(tmp_path, "status")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert message in done.stderr
+
+
+def test_a_home_in_the_users_own_folder_is_one_place_wherever_a_command_is_called(tmp_path: Path) -> None:
+    done = autolabel(tmp_path, "status", AUTOLABEL_HOME="~/labels", HOME=str(tmp_path / "user"))
+    assert done.returncode == 0
+    assert (tmp_path / "user" / "labels" / "ledger.sqlite").exists()
 
 
 @pytest.mark.parametrize("arguments", [["push"], ["push", "--project", PROJECT, "--to", "moon"], ["fly"]])
