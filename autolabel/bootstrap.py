@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.report import Page
 
+LOOK = "look-"
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -148,19 +149,20 @@ def check_ontology(settings: Settings, project: str) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Glance:
-    """Rows to preview, what to look for on them, and how their media come."""
+    """Rows to preview, what to look for on them, how their media come, and how many other files there were."""
 
     project: Project
     recipe: Recipe
     rows: Sequence[LabelRow]
     download: Callable[[LabelRow, Path], list[Clip]]
+    others: int = 0
 
 
 def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
     """Files of this machine, for `prompts` ("a, b") or else the recipe's prompt map. No platform, no key."""
-    from autolabel.remote.local import link_local, local_rows
+    from autolabel.remote.local import link_local, local_rows, readable
 
-    rows = local_rows(paths)
+    rows, others = local_rows(paths)
     config = load_config(settings.config)
     shape: Shape = "bitmask" if config.segmenter else "bounding_box"
     if prompts is not None:
@@ -171,9 +173,10 @@ def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | No
         shapes = {name: own.shape or shape for name, own in asked.content.classes.items()} if asked else {}
     if not shapes:
         raise PermanentUsageError('no prompts: give --prompts "a, b", or a recipe with a prompt map (--config)')
-    project = Project("", ", ".join(path.name or str(path) for path in paths), Workflow(()), invent_classes(shapes))
+    title = readable(paths[0].name or str(paths[0])) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
+    project = Project("", title, Workflow(()), invent_classes(shapes))
     recipe, _ = _recipe(config, project)
-    return Glance(project, recipe, rows, link_local)
+    return Glance(project, recipe, rows, partial(link_local, max_pixels=settings.max_image_pixels), others)
 
 
 def glance_at_project(settings: Settings, project: str) -> Glance:
@@ -198,7 +201,7 @@ def run_preview(
     preview_id = f"preview-{new_id()}"
     album = new_album(settings, glance.project.classes, preview_id)
     with (
-        _spool(None) as spool,
+        _spool(settings.home, f"{LOOK}{os.getpid()}") as spool,
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
         closing(_inference(settings, glance.recipe)) as inference,
     ):
@@ -206,15 +209,22 @@ def run_preview(
         options = Options(batch_rows=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)
-    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, beyond_limit=beyond)
+    unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}
+    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, unseen)
     return page, album
 
 
-def open_ledger(settings: Settings) -> Ledger:
+def _make_private(folder: Path) -> None:
     try:
-        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise PermanentUsageError(f"AUTOLABEL_HOME cannot be a folder at {settings.home}: {error.strerror}") from None
+        raise PermanentUsageError(
+            f"there can be no folder {folder} ({error.strerror}); set AUTOLABEL_HOME to a place that is yours"
+        ) from None
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    _make_private(settings.home)
     return Ledger(settings.home / "ledger.sqlite", time.time)
 
 
@@ -272,7 +282,7 @@ def _opened(
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         inference = stack.enter_context(closing(_inference(settings, recipe)))
-        spool = stack.enter_context(_spool(settings.home / "spool" / uuid if exclusive else None))
+        spool = stack.enter_context(_spool(settings.home, uuid if exclusive else f"{LOOK}{os.getpid()}"))
         yield Session(project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
 
 
@@ -295,18 +305,30 @@ def _locked(home: Path, uuid: str) -> Iterator[None]:
 
 
 @contextmanager
-def _spool(fixed: Path | None) -> Iterator[Path]:
-    """A folder for media. Under the lock it has a fixed place, so that what a killed run left there goes away."""
-    if fixed is None:
-        with tempfile.TemporaryDirectory(prefix="autolabel-") as folder:
-            yield Path(folder)
-        return
-    shutil.rmtree(fixed, ignore_errors=True)
-    fixed.mkdir(parents=True, mode=0o700)
+def _spool(home: Path, name: str) -> Iterator[Path]:
+    """A folder for media, empty and private: a project's under its lock, or one of a process that only looks.
+
+    What was left by a killed run of the same name, or by killed processes that looked, goes away.
+    """
+    folder = home / "spool" / name
+    looks = (home / "spool").glob(f"{LOOK}*")
+    for left in (folder, *(look for look in looks if not _is_alive(int(look.name.removeprefix(LOOK))))):
+        shutil.rmtree(left, ignore_errors=True)
+    _make_private(folder)
     try:
-        yield fixed
+        yield folder
     finally:
-        shutil.rmtree(fixed, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # alive, and somebody else's
+    return True
 
 
 def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:

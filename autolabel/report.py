@@ -136,14 +136,17 @@ def push_page(
 
 
 def preview_page(
-    preview_id: str, project: Project, recipe: Recipe, tally: Tally, domain: str, *, beyond_limit: int
+    preview_id: str, project: Project, recipe: Recipe, tally: Tally, domain: str, unseen: Mapping[str, int]
 ) -> Page:
-    """The page of a preview; of files that no platform has, the project has no hash."""
+    """The page of a preview; of files that no platform has, the project has no hash.
+
+    `unseen`: why rows were not looked at -> how many.
+    """
     lines = [
         (tally.labelled, "with objects found"),
         (tally.empty, "nothing found"),
         *((count, f"not to be used: {REASON_TEXT[Reason(why)]}") for why, count in tally.set_aside.items()),
-        (beyond_limit, "beyond --limit, not looked at"),
+        *((count, why) for why, count in unseen.items()),
     ]
     return Page(
         kind="Preview",

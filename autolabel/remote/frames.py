@@ -90,16 +90,19 @@ def read_still(clip: Clip, max_pixels: int) -> RGB:
         raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
 
 
-def upright_size_px(path: Path) -> tuple[int, int]:
+def upright_size_px(path: Path, max_pixels: int) -> tuple[int, int]:
     """(width, height) of a still picture as its EXIF orientation turns it, off the header alone.
 
-    Raises PermanentMediaError: `decode`.
+    Raises PermanentMediaError: `decode`, `too_large`.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=_readable_formats()) as image:
-                lies_down = image.getexif().get(ExifTags.Base.Orientation, 1) >= FIRST_QUARTER_TURN
+                _check_size(image, max_pixels)
+                # Pillow's own way for PNG decodes the whole picture, in search of EXIF behind the pixels.
+                exif = Image.Image.getexif(image)
+                lies_down = exif.get(ExifTags.Base.Orientation, 1) >= FIRST_QUARTER_TURN
                 return image.size[::-1] if lies_down else image.size
     except BROKEN as exc:
         raise PermanentMediaError(Reason.DECODE, f"its file cannot be decoded: {type(exc).__name__}: {exc}") from exc
@@ -111,12 +114,16 @@ def _readable_formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _check_header(image: Image.Image, clip: Clip, max_pixels: int) -> None:
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise PermanentMediaError(
             Reason.TOO_LARGE, f"its picture has {width}x{height} pixels, the limit is {max_pixels} in all"
         )
+
+
+def _check_header(image: Image.Image, clip: Clip, max_pixels: int) -> None:
+    _check_size(image, max_pixels)
     if sorted(image.size) != sorted((clip.width_px, clip.height_px)):
         raise _wrong_size(image, clip)
     frames = getattr(image, "n_frames", 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from autolabel.core.identity import digest
@@ -18,25 +20,50 @@ VIDEOS = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mp
 SUFFIXES = PICTURES | VIDEOS
 
 
-def local_rows(paths: Sequence[Path]) -> list[LabelRow]:
-    """A row a file: those named, and in folders, at any depth, those with the suffix of a picture or a video, sorted.
+def local_rows(paths: Sequence[Path]) -> tuple[list[LabelRow], int]:
+    """A row a file, once: those named, and in folders, at any depth, those with the suffix of a picture or a video,
+    sorted. Second, how many other files the folders hold; hidden ones do not count.
 
-    Raises PermanentUsageError where a path does not exist or nothing of the kind is found.
+    Raises PermanentUsageError where a path does not exist, cannot be read or nothing of the kind is found.
     """
-    rows = [_row(path, title) for root in paths for path, title in _files(root)]
-    if not rows:
+    named = [path for path in paths if not _is_folder(path)]
+    titles = {path.absolute(): path.name for path in named}
+    others: set[Path] = set()
+    for root in (path for path in paths if path not in named):
+        for path in _files(root):
+            if path.suffix.lower() in SUFFIXES:
+                titles.setdefault(path.absolute(), str(path.relative_to(root)))
+            else:
+                others.add(path.absolute())
+    if not titles:
         raise PermanentUsageError(f"no pictures and no videos in {', '.join(map(str, paths))}; nothing was done")
-    return rows
+    return [_row(path, readable(title)) for path, title in titles.items()], len(others)
 
 
-def _files(root: Path) -> Iterator[tuple[Path, str]]:
-    if not root.exists():
-        raise PermanentUsageError(f"there is no {root}; nothing was done")
-    if root.is_dir():
-        found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        yield from ((path, str(path.relative_to(root))) for path in found)
-    else:
-        yield root, root.name
+def readable(name: str) -> str:
+    """A file's name as text that can be written anywhere: names are bytes, and not all of them UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise PermanentUsageError(f"there is no {path}; nothing was done") from None
+    except OSError as error:
+        raise _unreadable(error) from None
+
+
+def _files(root: Path) -> list[Path]:
+    def stop(error: OSError) -> None:
+        raise _unreadable(error)
+
+    found = (Path(folder, name) for folder, _, names in os.walk(root, onerror=stop) for name in names)
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def _unreadable(error: OSError) -> PermanentUsageError:
+    return PermanentUsageError(f"{error.filename} cannot be read ({error.strerror}); nothing was done")
 
 
 def _row(path: Path, title: str) -> LabelRow:
@@ -58,13 +85,13 @@ def _row(path: Path, title: str) -> LabelRow:
     )
 
 
-def link_local(row: LabelRow, folder: Path) -> list[Clip]:
+def link_local(row: LabelRow, folder: Path, max_pixels: int) -> list[Clip]:
     """Spool a row of `local_rows`: a link, so that whoever clears the spool leaves the file alone.
 
     Raises PermanentMediaError for what is no picture or video.
     """
     path = Path(row.item_uuid)
-    width_px, height_px, video_frames = measure(path) if row.is_video else (*upright_size_px(path), None)
+    width_px, height_px, video_frames = measure(path) if row.is_video else (*upright_size_px(path, max_pixels), None)
     link = Path(tempfile.mkdtemp(dir=folder)) / "link"
     link.symlink_to(path)
     return [Clip(row.data_hash, link, range(video_frames or 1), width_px, height_px, video_frames)]

@@ -38,10 +38,12 @@ def test_files_are_previewed_without_key_or_platform(push: Command, tmp_path: Pa
     pictures.mkdir()
     scene(pictures / "tray.png")
     (pictures / "broken.jpg").write_bytes(b"rubbish")
+    (pictures / "notes.txt").write_text("none")
     nowhere = {"ENCORD_SSH_KEY_FILE": "", "ENCORD_DOMAIN": "http://127.0.0.1:9"}
     done = push("preview", str(pictures), "--prompts", "white gauze, blue syringe", **nowhere)
     assert done.returncode == 3
-    assert "2  files in all" in done.stdout
+    assert "1  neither pictures nor videos by their names" in done.stdout
+    assert "3  files in all" in done.stdout
     assert "1 white gauze" in done.stdout
     assert "broken.jpg: its file cannot be decoded" in done.stderr
     assert "white gauze 0." in report_of(done.stdout)
@@ -56,6 +58,16 @@ def test_a_video_is_previewed_as_a_strip_of_the_frames_that_a_push_looks_at(push
     html = report_of(done.stdout)
     assert html.count("data:image/jpeg") == 4
     assert "frame 30 · 3.0 s" in html
+
+
+def test_a_page_that_cannot_be_written_costs_the_page_and_not_the_counts(push: Command, tmp_path: Path) -> None:
+    push.home.mkdir()
+    (push.home / "reports").touch()
+    done = push("preview", str(scene(tmp_path / "tray.png")), "--prompts", "white gauze")
+    assert done.returncode == 2
+    assert "1 white gauze" in done.stdout
+    assert done.stderr.startswith("error: the report ")
+    assert list((push.home / "spool").iterdir()) == []
 
 
 def test_without_images_a_report_holds_none(push: Command, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,14 +66,38 @@ def test_invented_classes_have_their_names_as_hashes_and_colours_of_their_own() 
     assert classes[0].color != classes[1].color
 
 
+MAX_PIXELS = 10**6
+
+
+def titles(*paths: Path) -> tuple[list[str], int]:
+    found, others = local_rows(paths)
+    return [row.title for row in found], others
+
+
 def test_files_and_folders_become_rows_and_other_files_do_not(tmp_path: Path) -> None:
-    for name in ("b.PNG", "sub/a.jpg", "notes.txt"):
-        (tmp_path / "pics" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "pics" / name).touch()
-    assert [row.title for row in local_rows([tmp_path / "pics"])] == ["b.PNG", "sub/a.jpg"]
-    assert [row.title for row in local_rows([tmp_path / "pics" / "notes.txt"])] == ["notes.txt"]
+    pics = tmp_path / "pics"
+    for name in ("b.PNG", "sub/a.jpg", "notes.txt", "photo.heic", ".hidden"):
+        (pics / name).parent.mkdir(parents=True, exist_ok=True)
+        (pics / name).touch()
+    assert titles(pics) == (["b.PNG", "sub/a.jpg"], 2)
+    assert titles(pics / "notes.txt") == (["notes.txt"], 0)
+    assert titles(pics / "sub" / "a.jpg", pics, pics / "b.PNG", pics) == (["a.jpg", "b.PNG"], 2)
     with pytest.raises(PermanentUsageError, match="nowhere; nothing was done"):
         local_rows([tmp_path / "nowhere"])
+    with pytest.raises(PermanentUsageError, match="cannot be read"):
+        local_rows([tmp_path / ("a" * 300)])
+
+
+def test_a_file_name_that_is_no_utf_8_has_a_title_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.jpg")).touch()
+    assert titles(tmp_path) == (["caf\ufffd.jpg"], 0)
+
+
+def test_a_picture_over_the_limit_is_refused_before_any_pixel_is_decoded(tmp_path: Path) -> None:
+    Image.new("L", (4000, 3000)).save(tmp_path / "large.png")
+    (row,), _ = local_rows([tmp_path])
+    with pytest.raises(PermanentMediaError, match="4000x3000 pixels, the limit is 1000000"):
+        link_local(row, tmp_path, MAX_PIXELS)
 
 
 def test_a_local_picture_is_linked_with_its_upright_size_and_stays_where_it_is(tmp_path: Path) -> None:
@@ -81,7 +106,8 @@ def test_a_local_picture_is_linked_with_its_upright_size_and_stays_where_it_is(t
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (60, 40)).save(path, exif=exif)
-    ((clip,),) = [link_local(row, spool) for row in local_rows([path])]
+    (row,), _ = local_rows([path])
+    (clip,) = link_local(row, spool, MAX_PIXELS)
     assert (clip.width_px, clip.height_px, clip.path.read_bytes()) == (40, 60, path.read_bytes())
     clip.path.unlink()
     assert path.exists()
@@ -90,4 +116,4 @@ def test_a_local_picture_is_linked_with_its_upright_size_and_stays_where_it_is(t
 def test_a_file_that_is_no_picture_has_its_reason(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"rubbish")
     with pytest.raises(PermanentMediaError, match="cannot be decoded"):
-        link_local(local_rows([tmp_path])[0], tmp_path)
+        link_local(local_rows([tmp_path])[0][0], tmp_path, MAX_PIXELS)
