@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -42,10 +42,6 @@ class Card:
     row: LabelRow
     found: tuple[tuple[OntologyClass, float, float, int], ...]
     pictures: tuple[Picture, ...]
-
-    @property
-    def objects(self) -> int:
-        return sum(count for *_, count in self.found)
 
 
 @dataclass
@@ -94,8 +90,12 @@ class Album:
         found = []
         for feature_hash, items in by_class.items():
             scores = [place.detection.score for item in items for place in item.placements]
-            found.append((self._classes[feature_hash], max(scores), min(scores), len(items)))
+            found.append((self._class(feature_hash), max(scores), min(scores), len(items)))
         return tuple(sorted(found, key=lambda entry: entry[2]))
+
+    def _class(self, feature_hash: str) -> OntologyClass:
+        """One that the ontology has lost since, which only a publish can meet, is shown by its hash."""
+        return self._classes.get(feature_hash) or OntologyClass(feature_hash, feature_hash, "", "")
 
     def _pictures(self, instances: Sequence[Instance], clips: Sequence[Clip]) -> Iterator[Picture]:
         """A still picture large; of several frames a strip, evenly spread. What cannot be read is not shown."""
@@ -104,7 +104,10 @@ class Album:
         frames = [index for clip in clips for index in clip.frame_indices]
         wanted = set(spread(frames, STRIP_FRAMES))
         side_px = PICTURE_SIDE_PX if len(frames) == 1 else STRIP_SIDE_PX
-        places = _by_frame(instances, self._classes)
+        places: dict[int, list[tuple[OntologyClass, Placement]]] = {}
+        for item in instances:
+            for place in item.placements:
+                places.setdefault(place.frame_index, []).append((self._class(item.feature_hash), place))
         try:
             for clip in clips:
                 shown = [index for index in clip.frame_indices if index in wanted]
@@ -120,16 +123,6 @@ def _frames(reader: FrameReader, clip: Clip) -> Iterator[tuple[int, RGB, float |
         times_s = None if clip.video_frames is None else reader.frame_times_s(clip)
         for index, picture in reader.read(clip):
             yield index, picture, None if times_s is None else float(times_s[index])
-
-
-def _by_frame(
-    instances: Sequence[Instance], classes: Mapping[str, OntologyClass]
-) -> dict[int, list[tuple[OntologyClass, Placement]]]:
-    places: dict[int, list[tuple[OntologyClass, Placement]]] = {}
-    for item in instances:
-        for place in item.placements:
-            places.setdefault(place.frame_index, []).append((classes[item.feature_hash], place))
-    return places
 
 
 def _picture(

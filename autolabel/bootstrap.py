@@ -28,7 +28,7 @@ from autolabel.core.rows import (
     Workflow,
     in_queue_order,
 )
-from autolabel.documents import Document
+from autolabel.documents import Document, is_path
 from autolabel.errors import PermanentUsageError, TransientBusyError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
@@ -124,7 +124,9 @@ def read_project(settings: Settings, project: str) -> Project:
 
 
 def write_prompt_map(settings: Settings, project: str, path: Path) -> None:
-    """Raises PermanentUsageError where the file exists or cannot be made."""
+    """Raises PermanentUsageError where the file exists, cannot be made or could not be named in a recipe."""
+    if not is_path(str(path)):
+        raise PermanentUsageError(f"a prompt map is a .yaml file, {path} is none; give another --out")
     text = render_prompt_map(read_project(settings, project))
     try:
         with path.open("x", encoding="utf-8") as file:

@@ -175,7 +175,7 @@ def ontology_init(
     from autolabel.bootstrap import write_prompt_map
 
     write_prompt_map(_settings(None), project, out)
-    typer.echo(f"wrote {out}; edit it and name it in a recipe (prompt_map: {out})")
+    typer.echo(f"wrote {out}; edit it and name it in a recipe (prompt_map: {out.absolute()})")
 
 
 @ontology.command("check")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
@@ -155,7 +155,7 @@ def print_preview(page: Page) -> None:
 
 
 def _by_class(counts: Mapping[str, int], names: Mapping[str, str]) -> str:
-    parts = ", ".join(f"{count} {names[key]}" for key, count in sorted(counts.items()))
+    parts = ", ".join(f"{count} {names.get(key, key)}" for key, count in sorted(counts.items()))
     return f"{sum(counts.values())}" + (f" ({escape(parts)})" if parts else "")
 
 
@@ -200,7 +200,8 @@ def print_status(
     if not runs:
         out.print("no run yet; start with `autolabel push --project HASH --limit 25`")
         return
-    table = Table("run", "to", "recipe", "ended", "labelled", "objects", "pending", "project", box=None)
+    run_id = Column("run", no_wrap=True, min_width=max(len(run["id"]) for run in runs))  # to copy, at any width
+    table = Table(run_id, "to", "recipe", "ended", "labelled", "objects", "pending", "project", box=None)
     for run in runs:
         done = json.loads(run["summary"]) if run["summary"] else {}
         table.add_row(

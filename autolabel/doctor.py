@@ -15,6 +15,7 @@ from autolabel.bootstrap import check_ontology, project_hash, read_project, ssh_
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Project
 from autolabel.errors import AutolabelError, PermanentNotFoundError
+from autolabel.plan import choose_pathways, find_agent_stage
 from autolabel.recipe import ModelChoice, load_config
 from autolabel.settings import Settings
 
@@ -45,7 +46,7 @@ def diagnose(settings: Settings, project: str | None) -> Iterator[Check]:
     yield _ok("libraries", ", ".join(f"{name} {version(name)}" for name in LIBRARIES))
     yield from _guarded("models", lambda: check_models(settings))
     yield from _guarded("device", lambda: [check_device(settings)])
-    yield check_disk(settings)
+    yield from _guarded("disk", lambda: [check_disk(settings)])
     answers = _guarded("platform", lambda: [check_clock(settings.domain)])
     yield from answers
     if not any(check.level == Level.FAIL for check in (*key, *answers)):
@@ -58,6 +59,8 @@ def _guarded(about: str, check: Callable[[], Iterable[Check]]) -> list[Check]:
         return list(check())
     except AutolabelError as error:
         return [Check(Level.FAIL, about, f"{error}. {error.advice}" if error.advice else str(error))]
+    except OSError as error:
+        return [Check(Level.FAIL, about, f"{error.filename}: {error.strerror}; set AUTOLABEL_HOME to a local folder")]
 
 
 def _ok(about: str, text: str) -> Check:
@@ -117,9 +120,11 @@ def check_device(settings: Settings) -> Check:
 def check_disk(settings: Settings) -> Check:
     """Ledger, reports and spooled media lie in one folder; as many files as run ahead of the models must fit."""
     home = settings.home
-    place = next(folder for folder in (home, *home.parents) if folder.is_dir())
-    if not os.access(place, os.W_OK | os.X_OK):
-        return Check(Level.FAIL, "disk", f"nothing can be written to {place}; set AUTOLABEL_HOME to a local folder")
+    place = next(folder for folder in (home, *home.parents) if os.path.lexists(folder))
+    used = [place, *(home / name for name in ("reports", "spool", "locks") if os.path.lexists(home / name))]
+    for folder in used:
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            return Check(Level.FAIL, "disk", f"{folder} is no folder that can be written to: set AUTOLABEL_HOME")
     free, files = shutil.disk_usage(place).free, 2 * settings.batch_frames + settings.download_threads
     text = f"{free / 1e9:.1f} GB free at {home}"
     if free < files * settings.max_media_bytes:
@@ -183,10 +188,16 @@ def check_workflow(project: Project, settings: Settings) -> Iterator[Check]:
         yield Check(Level.FAIL, "workflow", text)
         return
     yield _ok("workflow", f"{stages}; no consensus; labels go to main for tasks that wait at {first.title}")
-    agent = workflow.agent_stage(settings.agent_stage)
+    yield from _guarded("agent stage", lambda: check_agent_stage(project, settings))
+
+
+def check_agent_stage(project: Project, settings: Settings) -> Iterator[Check]:
+    """Raises PermanentUsageError for what a push would refuse too."""
+    stages, agent = project.workflow.stages, find_agent_stage(project, settings.agent_stage)
     if agent is not None:
+        choose_pathways(agent, settings.pathways.model_dump())
         yield _ok("agent stage", f"tasks at {agent.title} are taken too, and move on from there")
-    elif any(stage.kind == "AGENT" for stage in workflow.stages):
+    elif any(stage.kind == "AGENT" for stage in stages):
         text = "no Agent stage is clearly ours; where one is, name it in AUTOLABEL_AGENT_STAGE"
         yield Check(Level.WARN, "agent stage", text)
 

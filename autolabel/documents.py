@@ -50,8 +50,11 @@ class Document(Generic[Content]):
 def find(folder: str, name: str) -> Path:
     """The file of a shelf (`configs`, `ontologies`) by name, or any file by path. Raises PermanentUsageError."""
     if is_path(name):
-        if Path(name).is_file():
-            return Path(name)
+        try:
+            if Path(name).is_file():
+                return Path(name)
+        except OSError as error:
+            raise PermanentUsageError(f"{name} cannot be read ({error.strerror}); nothing was done") from None
         raise PermanentUsageError(f"there is no file {name}; nothing was done")
     package = Path(__file__).parent
     shelf = next(place for place in (package / folder, package.parent / folder) if place.is_dir())

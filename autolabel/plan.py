@@ -121,7 +121,7 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
             f"project {project.title!r} has consensus stages; whether their branches inherit `main` is not known, so "
             "pre-labels could reach one annotator and not another. Nothing was changed; use a project without them"
         )
-    stage = _agent_stage(project, options)
+    stage = find_agent_stage(project, options.agent_stage)
     job = Job(project.project_hash, recipe.id, options.destination)
     records = ledger.records(job)
     listed = in_queue_order(source.rows(options.dataset))
@@ -148,7 +148,7 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         stored=ledger.stored(recipe.id),
         on_branch=ledger.written_to(job, recipe.branch),
         agent_stage=mine,
-        pathways=_choose_pathways(mine, options.pathways) if mine is not None and moving else {},
+        pathways=choose_pathways(mine, options.pathways) if mine is not None and moving else {},
         handed_over=handed_over,
     )
 
@@ -193,12 +193,13 @@ def _context(
     )
 
 
-def _agent_stage(project: Project, options: Options) -> Stage | None:
-    stage = project.workflow.agent_stage(options.agent_stage)
-    if stage is None and options.agent_stage is not None:
+def find_agent_stage(project: Project, named: str | None) -> Stage | None:
+    """The Agent stage that is ours, if any. Raises PermanentUsageError where one is named that is not there."""
+    stage = project.workflow.agent_stage(named)
+    if stage is None and named is not None:
         titles = ", ".join(repr(item.title) for item in project.workflow.stages if item.kind == "AGENT") or "none"
         raise PermanentUsageError(
-            f"project {project.title!r} has no Agent stage called {options.agent_stage!r} (AUTOLABEL_AGENT_STAGE); "
+            f"project {project.title!r} has no Agent stage called {named!r} (AUTOLABEL_AGENT_STAGE); "
             f"it has {titles}. Nothing was changed"
         )
     return stage
@@ -229,7 +230,8 @@ def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[st
     return tuple(key for key, record in records.items() if record.state not in ends and key not in here)
 
 
-def _choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str, str]:
+def choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str, str]:
+    """Outcome -> uuid of the pathway that its tasks take. Raises PermanentUsageError where that is not clear."""
     by_title = {way.title: way.uuid for way in stage.pathways}
     chosen: dict[str, str] = {}
     for outcome in ("labelled", "empty", "failed"):

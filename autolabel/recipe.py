@@ -48,15 +48,20 @@ class RecipeConfig(Strict):
 
 
 def load_config(name: str) -> RecipeConfig:
-    """A config by name (`demo`) or path; a prompt map's path in it starts at the config's own folder.
+    """A config by name (`demo`) or path; paths in it, to a prompt map or weights, start at the config's own folder.
 
     Raises PermanentUsageError with file, line and what is wrong.
     """
     path = find("configs", name)
     config = read_document(path, RecipeConfig).content
-    if config.prompt_map is None or not is_path(config.prompt_map):
-        return config
-    return config.model_copy(update={"prompt_map": str(path.parent / config.prompt_map)})
+    changes: dict[str, Any] = {
+        part: model.model_copy(update={"weights": str(folder.absolute())})
+        for part, model in (("detector", config.detector), ("segmenter", config.segmenter))
+        if model is not None and (folder := path.parent / model.weights).is_dir()
+    }
+    if config.prompt_map is not None and is_path(config.prompt_map):
+        changes["prompt_map"] = str(path.parent / config.prompt_map)
+    return config.model_copy(update=changes)
 
 
 def plan_prompts(

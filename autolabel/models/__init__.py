@@ -55,8 +55,8 @@ def load_detector(family: str, weights: str, device: str) -> TextDetector:
 
     `weights` is a folder, a hub id (`IDEA-Research/grounding-dino-tiny`) or `bundled:detector`.
 
-    Raises PermanentModelError when the weights are missing, damaged or of another family, or the device is not
-    there; PermanentUsageError on an unknown family.
+    Raises PermanentModelError when the weights are missing, damaged or of another family; PermanentUsageError on an
+    unknown family, and where the device is not there.
     """
     return _loader(DETECTORS, family)(locate(weights), device)
 

@@ -90,7 +90,7 @@ class GroundingDinoDetector:
             try:
                 ranges = pack_prompts(tokens.counts, tokens.budget)
             except ValueError as exc:
-                raise PermanentUsageError(f"{exc}; shorten it in the ontology map") from exc
+                raise PermanentUsageError(f"{exc}; shorten it in the prompt map") from exc
             self._last = (prompts, [self._tokenise(prompts, columns) for columns in ranges])
         return self._last[1]
 

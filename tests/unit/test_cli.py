@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from autolabel.ledger import Job
+from ledgers import open_ledger
 
 PROJECT = "11111111-1111-1111-1111-111111111111"
 
@@ -44,6 +48,7 @@ def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.Com
         (["ontology", "init", "--project", "my project"], {}, "holds no project hash"),
         (["ontology", "check", "--project", PROJECT, "--config", "dmeo"], {}, "did you mean 'demo'"),
         (["push", "--project", PROJECT, "-y"], {"AUTOLABEL_BATCH_FRAMES": "many"}, "BATCH_FRAMES is off"),
+        (["ontology", "init", "--project", PROJECT, "--out", "p.txt"], {}, "a prompt map is a .yaml file"),
         (["demo"], {"AUTOLABEL_BATCH_FRAMES": "0"}, "BATCH_FRAMES is off"),
         (
             ["status"],
@@ -98,6 +103,13 @@ def test_status_without_any_run_says_how_to_start(tmp_path: Path) -> None:
     done = autolabel(tmp_path, "status")
     assert (done.returncode, done.stderr) == (0, "")
     assert "autolabel push" in done.stdout
+
+
+def test_status_shows_whole_run_ids_at_any_width(tmp_path: Path) -> None:
+    with closing(open_ledger(tmp_path)) as ledger:
+        ledger.start_run("20261121-120000-abcd", Job("p" * 36, "r" * 64, "main"), "A project of a long name", {})
+    done = autolabel(tmp_path, "status", COLUMNS="50")
+    assert "20261121-120000-abcd" in done.stdout
 
 
 def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autolabel.core.lint import Finding, Severity
-from autolabel.core.rows import Stage
+from autolabel.core.rows import Pathway, Stage
 from autolabel.doctor import Check, Level, check_disk, check_role, check_workflow, diagnose, summarise
 from autolabel.settings import Settings
 from platform_fakes import AGENT, ANNOTATE, DONE, make_project
+
+TWO_WAYS = (Pathway("1", "annotate", ANNOTATE.uuid), Pathway("2", "review", ANNOTATE.uuid))
 
 
 def settings(home: Path, **changes: object) -> Settings:
@@ -42,6 +45,7 @@ def test_rights_are_judged_by_the_role_of_the_key(role: str, level: Level) -> No
         ((ANNOTATE, DONE), {"workflow": Level.OK}),
         ((AGENT, ANNOTATE, DONE), {"workflow": Level.OK, "agent stage": Level.OK}),
         ((Stage("a", "Other", "AGENT"), ANNOTATE), {"workflow": Level.OK, "agent stage": Level.WARN}),
+        ((replace(AGENT, pathways=TWO_WAYS), ANNOTATE), {"workflow": Level.OK, "agent stage": Level.FAIL}),
         ((DONE,), {"workflow": Level.FAIL}),
         ((Stage("c", "Vote", "CONSENSUS_ANNOTATION"), DONE), {"workflow": Level.FAIL}),
     ],
@@ -50,6 +54,21 @@ def test_a_workflow_is_well_where_tasks_wait_for_annotators(
     tmp_path: Path, stages: tuple[Stage, ...], expected: dict[str, Level]
 ) -> None:
     assert levels(list(check_workflow(make_project(*stages), settings(tmp_path)))) == expected
+
+
+def test_an_agent_stage_that_is_misspelt_fails_as_a_push_would(tmp_path: Path) -> None:
+    (check,) = [
+        check
+        for check in check_workflow(make_project(AGENT, ANNOTATE), settings(tmp_path, agent_stage="Pre-lable"))
+        if check.about == "agent stage"
+    ]
+    assert (check.level, "no Agent stage called 'Pre-lable'" in check.text) == (Level.FAIL, True)
+
+
+def test_a_home_that_is_no_folder_fails(tmp_path: Path) -> None:
+    (tmp_path / "reports").touch()
+    assert check_disk(settings(tmp_path, max_media_bytes=1)).level == Level.FAIL
+    assert check_disk(settings(tmp_path / "reports", max_media_bytes=1)).level == Level.FAIL
 
 
 def test_the_worst_finding_of_the_ontology_is_told() -> None:

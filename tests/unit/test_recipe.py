@@ -48,6 +48,15 @@ def test_a_config_is_found_by_path(tmp_path: Path) -> None:
     assert load_config(str(path)).threshold == 0.5
 
 
+def test_a_configs_weights_are_found_beside_it_and_hub_ids_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "models" / "dino").mkdir(parents=True)
+    path = tmp_path / "mine.yaml"
+    path.write_text("detector: {family: a, weights: models/dino}\nsegmenter: {family: b, weights: models/sam}\n")
+    config = load_config(str(path))
+    assert config.segmenter
+    assert (config.detector.weights, config.segmenter.weights) == (str(tmp_path / "models/dino"), "models/sam")
+
+
 def test_a_configs_prompt_map_is_found_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     for written, meant in (("tools.yaml", str(tmp_path / "tools.yaml")), ("retail", "retail")):

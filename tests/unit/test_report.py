@@ -119,6 +119,12 @@ def test_a_page_says_what_to_do_next(tmp_path: Path, destination: str, says: str
     assert says in page_of(tmp_path, album_of(tmp_path), destination=destination)
 
 
+def test_a_class_that_the_ontology_has_lost_is_shown_by_its_hash(tmp_path: Path) -> None:
+    album = Album([], "run-1", None)
+    album.add(make_row("a"), [car(0.5)], [])
+    assert f"{CAR.feature_hash} 0.50" in page_of(tmp_path, album)
+
+
 def test_an_album_of_many_rows_stays_small(tmp_path: Path) -> None:
     album = album_of(tmp_path, *[(make_row(f"row-{i}"), [car(i / 500)]) for i in range(500)])
     assert album.rows == sum(album.scores[CAR.feature_hash].counts) == 500
