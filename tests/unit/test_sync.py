@@ -19,7 +19,7 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.ledger import Job, State
-from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
+from autolabel.plan import Options, Plan, make_plan
 from autolabel.recipe import Recipe
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
@@ -368,22 +368,6 @@ def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:
     assert run.summary()["left_alone"] == {Reason.OURS_THIS_RECIPE: 3}
 
 
-@pytest.mark.parametrize("trouble", [{"poison": frozenset({"row-00"})}, {"odd": frozenset({"row-00"})}], ids=str)
-def test_a_probe_that_meets_a_bad_row_gives_no_time_and_no_error(
-    tmp_path: Path, trouble: dict[str, frozenset[str]]
-) -> None:
-    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(**trouble))  # type: ignore[arg-type]
-    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is None
-
-
-def test_a_probe_times_the_first_rows(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakePlatform(rows(3)))
-    seconds = seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path)
-    assert seconds is not None
-    assert seconds > 0
-    assert (bench.platform.writes, bench.states()) == ([], {})
-
-
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)))
     assert len(bench.plan().todo) == 3
@@ -475,9 +459,3 @@ def test_what_a_run_finishes_is_shown_while_its_media_are_there_and_they_go_then
     bench.push()
     assert bench.gallery.shown == {f"row-{i:02}": (1, True) for i in range(30) if i not in (3, 4)}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("row")] == []
-
-
-def test_a_probe_takes_a_few_frames_of_a_video_as_far_apart_as_a_run(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakePlatform([film()]))
-    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is not None
-    assert bench.inference.indices == [0, 25, 50, 75] * 2
