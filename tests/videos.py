@@ -51,3 +51,9 @@ def turned(path: Path, degrees: int) -> Path:
         body[start + place : start + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(body)
     return path
+
+
+def with_latin_1_text(path: Path) -> Path:
+    """The file with what wrote it named in Latin-1, which is no UTF-8."""
+    path.write_bytes(path.read_bytes().replace(b"Lavf", "L\u00e2vf".encode("latin-1")))
+    return path

@@ -125,7 +125,7 @@ def _seconds(stamps: Sequence[int | None], stream: VideoStream) -> NDArray[np.fl
 
 
 def _open(path: Path) -> InputContainer:
-    return av.open(str(path), options=OPTIONS)
+    return av.open(str(path), options=OPTIONS, metadata_errors="replace")  # titles may be in any encoding
 
 
 def _stream(container: InputContainer) -> VideoStream:
