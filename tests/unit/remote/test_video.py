@@ -16,7 +16,7 @@ from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
 from autolabel.remote.frames import MediaReader
 from autolabel.remote.video import GRACE_S, LIMIT_S_PER_FRAME, measure, timely
-from videos import HEIGHT_PX, WIDTH_PX, film, number_of, numbered, turned, with_latin_1_text
+from videos import HEIGHT_PX, WIDTH_PX, displayed, film, number_of, numbered, turned, with_latin_1_text
 
 MAX_PIXELS = 10_000
 UNEVEN_MS = list(accumulate([0] + [10 + 37 * i % 190 for i in range(59)]))
@@ -126,6 +126,15 @@ def test_a_display_matrix_is_applied(tmp_path: Path, degrees: int) -> None:
 
 def test_a_platform_that_ignores_a_display_matrix_gets_the_stored_picture(tmp_path: Path) -> None:
     assert numbers(clip_of(turned(film(tmp_path / "a.mp4"), 90)))[37] == (37, 37)
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_a_mirrored_video_is_refused_rather_than_shown_some_other_way(
+    tmp_path: Path, matrix: tuple[int, int, int, int]
+) -> None:
+    error = refused(clip_of(displayed(film(tmp_path / "a.mp4"), matrix)))
+    assert error.reason == Reason.DECODE
+    assert "mirrored" in str(error)
 
 
 def test_another_size_is_refused_naming_both(tmp_path: Path) -> None:
