@@ -187,9 +187,10 @@ def _context(
     return Context(
         waiting_stages=frozenset(item.uuid for item in waiting if item is not None),
         contents=source.contents([row for row in rows if row.label_hash]),
+        recipe_id=recipe.id,
         ours=ledger.our_hashes(project.project_hash),
         skipped=source.skipped(),
-        hashes_of_recipe=recipe.object_hashes,
+        named_by_recipe=recipe.can_have_named,
     )
 
 

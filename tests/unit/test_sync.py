@@ -119,7 +119,7 @@ def test_rows_without_detections_are_done_and_nothing_is_written(tmp_path: Path)
 def test_a_row_that_a_person_opens_during_the_push_is_left_alone(tmp_path: Path) -> None:
     platform = FakePlatform(rows(3))
     bench = Bench(tmp_path, platform)
-    platform.before_copy = lambda: platform.human.update({"row-01": RowContent(frozenset({"human"}), False)})
+    platform.before_copy = lambda: platform.human.update({"row-01": RowContent({"human": CAR.feature_hash}, False)})
     run = bench.push()
     assert (run.tally.labelled, run.tally.left_alone) == (2, {Reason.HUMAN_CONTENT: 1})
     assert "row-01" not in platform.main
@@ -128,7 +128,7 @@ def test_a_row_that_a_person_opens_during_the_push_is_left_alone(tmp_path: Path)
 def test_rows_left_alone_are_never_downloaded(tmp_path: Path) -> None:
     taken = make_row("taken", label_hash="l1")
     platform = FakePlatform([taken, make_row("free"), make_row("assigned", assigned_to="a@b.c")])
-    platform.human["taken"] = RowContent(frozenset({"human"}), False)
+    platform.human["taken"] = RowContent({"human": CAR.feature_hash}, False)
     bench = Bench(tmp_path, platform)
     run = bench.push()
     assert bench.inference.asked == [["free"]]
@@ -234,7 +234,7 @@ def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -
 
 def test_a_task_with_peoples_work_is_moved_only_from_a_stage_named_as_ours(tmp_path: Path) -> None:
     platform = agent_platform(waiting("a"), waiting("theirs", label_hash="l"))
-    platform.human["theirs"] = RowContent(frozenset({"human"}), False)
+    platform.human["theirs"] = RowContent({"human": CAR.feature_hash}, False)
     bench = Bench(tmp_path, platform)
     bench.push()
     assert [name for name, _ in platform.moved] == ["a"]
