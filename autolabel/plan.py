@@ -45,7 +45,7 @@ class Options:
     limit: int | None = None
     only: frozenset[str] | None = None
     retry_failed: bool = False
-    batch_rows: int = 8
+    batch_frames: int = 8
     write_rows: int = 20
     download_threads: int = 4
     holdout: float = 0.0

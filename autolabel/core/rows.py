@@ -10,7 +10,7 @@ from autolabel.core.identity import unit_interval
 
 
 class Destination(StrEnum):
-    """Where labels go. `agent-stage` comes with its lock; until then the plan never picks it."""
+    """Where labels go: to `main`, by way of our own branch, or to that branch alone."""
 
     MAIN = "main"
     BRANCH = "branch"
@@ -51,12 +51,12 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.UNSUPPORTED_TYPE: "data type not supported",
     Reason.HOLDOUT: "held out, so that time saved can be measured",
     Reason.GONE: "no longer in the project",
-    Reason.DECODE: "the file is no picture that can be decoded",
+    Reason.DECODE: "the file is no picture or video that can be decoded",
     Reason.WRONG_SIZE: "the picture's size is not what the platform says",
-    Reason.FRAME_COUNT: "the video has other frames than the platform counts",
+    Reason.FRAME_COUNT: "it has no frames, or others than the platform counts",
     Reason.TOO_LARGE: "over the limit on pixels or bytes",
     Reason.DOWNLOAD: "the file could not be downloaded",
-    Reason.CRASH: "the inference process died on it three times",
+    Reason.CRASH: "inference died on it again and again",
     Reason.INVALID_OUTPUT: "the model's answer was malformed",
     Reason.REJECTED: "the platform refuses its labels",
     Reason.READ_BACK: "what the platform serves is not what was written",
