@@ -63,7 +63,7 @@ class Session:
     def options(self, **changes: object) -> Options:
         """The settings' options, with what the command line says on top."""
         base = Options(
-            batch_rows=self.settings.batch_frames,
+            batch_frames=self.settings.batch_frames,
             write_rows=self.settings.write_rows,
             download_threads=self.settings.download_threads,
             holdout=self.settings.holdout,
@@ -208,7 +208,7 @@ def run_preview(
         closing(_inference(settings, glance.recipe)) as inference,
     ):
         eyes = Eyes(glance.download, inference, ledger, spool)
-        options = Options(batch_rows=settings.batch_frames, download_threads=settings.download_threads)
+        options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)
     unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}

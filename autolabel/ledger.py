@@ -276,13 +276,15 @@ class Ledger:
                 body = db.scalars(sa.select(DETECTIONS.c.body).where(where, DETECTIONS.c.chunk == chunk)).one()
             yield from unpack(body)
 
-    def our_hashes(self, project_hash: str) -> dict[str, frozenset[str]]:
-        """Data hash -> object hashes that receipts of any recipe name there."""
-        query = sa.select(RECEIPT.c.data_hash, RECEIPT.c.objects).where(RECEIPT.c.project_hash == project_hash)
-        found: dict[str, frozenset[str]] = {}
+    def our_hashes(self, project_hash: str) -> dict[str, dict[str, str]]:
+        """Data hash -> object hash -> the recipe whose receipt names it there."""
+        columns = (RECEIPT.c.data_hash, RECEIPT.c.recipe_id, RECEIPT.c.objects)
+        found: dict[str, dict[str, str]] = {}
         with self._read() as db:
-            for data_hash, objects in db.execute(query):
-                found[data_hash] = found.get(data_hash, frozenset()) | frozenset(json.loads(objects))
+            for data_hash, recipe_id, objects in db.execute(
+                sa.select(*columns).where(RECEIPT.c.project_hash == project_hash)
+            ):
+                found.setdefault(data_hash, {}).update(dict.fromkeys(json.loads(objects), recipe_id))
         return found
 
     def counts(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from autolabel.core.rows import (
 )
 from autolabel.errors import PermanentInferenceError, PermanentMediaError, PermanentUsageError, TransientError
 from autolabel.ledger import Job, Ledger, Record, State
-from autolabel.protocols import Inference, Source
+from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
 
 PROBE_ROWS = 3
@@ -45,7 +45,7 @@ class Options:
     limit: int | None = None
     only: frozenset[str] | None = None
     retry_failed: bool = False
-    batch_rows: int = 8
+    batch_frames: int = 8
     write_rows: int = 20
     download_threads: int = 4
     holdout: float = 0.0
@@ -187,9 +187,10 @@ def _context(
     return Context(
         waiting_stages=frozenset(item.uuid for item in waiting if item is not None),
         contents=source.contents([row for row in rows if row.label_hash]),
+        recipe_id=recipe.id,
         ours=ledger.our_hashes(project.project_hash),
         skipped=source.skipped(),
-        hashes_of_recipe=recipe.object_hashes,
+        named_by_recipe=recipe.can_have_named,
     )
 
 
@@ -246,8 +247,8 @@ def choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str, 
 
 
 def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inference, spool: Path) -> float | None:
-    """Time some frames of a few short rows through download and inference, after a warm-up. None when they fail."""
-    rows = sorted(plan.to_infer, key=lambda row: row.frames)[:PROBE_ROWS]
+    """Time some frames of a few short rows through download and inference, after a warm-up. None when any fail."""
+    rows = sorted((row for row in plan.to_infer if row.frames), key=lambda row: row.frames)[:PROBE_ROWS]
     if not rows:
         return 0.0
     try:
@@ -257,17 +258,21 @@ def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inf
         frames = sum(probe(row) for row in rows[1:] or rows)
     except (PermanentMediaError, PermanentInferenceError, TransientError):
         return None
-    return (time.perf_counter() - started) / frames
+    return (time.perf_counter() - started) / frames if frames else None
 
 
 def _probe(recipe: Recipe, source: Source, inference: Inference, spool: Path, row: LabelRow) -> int:
-    """Infer a row's first frames, as far apart as a run takes them, and say how many."""
-    spooled = source.download(row, spool)
+    """Infer a row's first frames, as far apart as a run takes them, and say how many. Raises what the answer says."""
     step = max(1, row.frames // recipe.frame_count(row)) if row.is_video else 1
-    clips = [
-        replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
-    ]
-    inference.infer(clips)
-    for clip in spooled:
-        clip.path.unlink()
+    spooled = source.download(row, spool)
+    try:
+        clips = [
+            replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
+        ]
+        for answer in inference.infer(clips):
+            if isinstance(answer, ClipFailure):
+                raise PermanentMediaError(answer.reason, answer.message)
+    finally:
+        for clip in spooled:
+            clip.path.unlink()
     return sum(len(clip.frame_indices) for clip in clips)

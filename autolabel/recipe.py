@@ -163,16 +163,23 @@ class Recipe:
     def shapes(self) -> dict[str, Shape]:
         return {cls.feature_hash: cls.shape for cls in self.plan.classes}
 
-    def object_hashes(self, row: LabelRow) -> frozenset[str]:
-        """The hashes this recipe can give to objects of the row (collisions apart): known without any ledger.
+    def can_have_named(self, row: LabelRow, objects: Mapping[str, str]) -> bool:
+        """Whether all these objects (hash -> class feature hash) of the row bear hashes that this recipe gives.
 
-        Of a long video only the first ones: as labels that nobody can tell they are safe too, only counted otherwise.
+        Known without any ledger, collisions apart. Of a long video only the first ones are tried: as labels that
+        nobody can tell the others are safe too, only counted otherwise.
         """
-        return frozenset(
-            object_hash(self.id, row.data_hash, cls.feature_hash, slot)
-            for cls in self.plan.classes
-            for slot in range(min(cls.max_instances * self.frame_count(row), MAX_KNOWN_SLOTS))
-        )
+        frames = self.frame_count(row)
+        slots = {cls.feature_hash: min(cls.max_instances * frames, MAX_KNOWN_SLOTS) for cls in self.plan.classes}
+        for feature_hash in set(objects.values()):
+            missing = {name for name, its_class in objects.items() if its_class == feature_hash}
+            for slot in range(slots.get(feature_hash, 0)):
+                missing.discard(object_hash(self.id, row.data_hash, feature_hash, slot))
+                if not missing:
+                    break
+            if missing:
+                return False
+        return True
 
 
 _RECIPE = TypeAdapter(Recipe)

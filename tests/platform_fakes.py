@@ -88,7 +88,7 @@ class FakePlatform:
         return [row for row in self.listed.values() if dataset in (None, row.dataset_title)]
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
-        ours = {key: RowContent(frozenset(hashes), False) for key, hashes in self.main.items()}
+        ours = {key: RowContent(dict.fromkeys(hashes, CAR.feature_hash), False) for key, hashes in self.main.items()}
         return {row.data_hash: (ours | self.human)[row.data_hash] for row in rows}
 
     def skipped(self) -> frozenset[str]:

@@ -43,11 +43,21 @@ def film(path: Path, frames: int = 60, times_ms: Sequence[int] | None = None, **
 
 
 def turned(path: Path, degrees: int) -> Path:
-    """The file with a display matrix in its track header (16.16 fixed point) that turns it counterclockwise."""
-    matrix = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}
+    """The file with a display matrix that turns it counterclockwise."""
+    return displayed(path, {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}[degrees])
+
+
+def displayed(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """The file with a display matrix in its track header (16.16 fixed point)."""
     body = bytearray(path.read_bytes())
     start = body.index(b"tkhd") + 4 + 40
-    for place, value in zip((0, 4, 12, 16), matrix[degrees], strict=True):
+    for place, value in zip((0, 4, 12, 16), matrix, strict=True):
         body[start + place : start + place + 4] = (value << 16).to_bytes(4, "big", signed=True)
     path.write_bytes(body)
+    return path
+
+
+def with_latin_1_text(path: Path) -> Path:
+    """The file with what wrote it named in Latin-1, which is no UTF-8."""
+    path.write_bytes(path.read_bytes().replace(b"Lavf", "L\u00e2vf".encode("latin-1")))
     return path

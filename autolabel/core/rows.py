@@ -10,7 +10,7 @@ from autolabel.core.identity import unit_interval
 
 
 class Destination(StrEnum):
-    """Where labels go. `agent-stage` comes with its lock; until then the plan never picks it."""
+    """Where labels go: to `main`, by way of our own branch, or to that branch alone."""
 
     MAIN = "main"
     BRANCH = "branch"
@@ -51,12 +51,12 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.UNSUPPORTED_TYPE: "data type not supported",
     Reason.HOLDOUT: "held out, so that time saved can be measured",
     Reason.GONE: "no longer in the project",
-    Reason.DECODE: "the file is no picture that can be decoded",
+    Reason.DECODE: "the file is no picture or video that can be decoded",
     Reason.WRONG_SIZE: "the picture's size is not what the platform says",
-    Reason.FRAME_COUNT: "the video has other frames than the platform counts",
+    Reason.FRAME_COUNT: "it has no frames, or others than the platform counts",
     Reason.TOO_LARGE: "over the limit on pixels or bytes",
     Reason.DOWNLOAD: "the file could not be downloaded",
-    Reason.CRASH: "the inference process died on it three times",
+    Reason.CRASH: "inference died on it again and again",
     Reason.INVALID_OUTPUT: "the model's answer was malformed",
     Reason.REJECTED: "the platform refuses its labels",
     Reason.READ_BACK: "what the platform serves is not what was written",
@@ -162,10 +162,14 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class RowContent:
-    """What stands in a row that was opened: hashes of its objects, and whether frame questions are answered."""
+    """What stands in a row that was opened.
 
-    object_hashes: frozenset[str]
-    has_classifications: bool
+    - `objects`: object hash -> class feature hash.
+    - `has_human_work`: an object is marked as drawn by hand, or a frame question is answered.
+    """
+
+    objects: Mapping[str, str]
+    has_human_work: bool
 
 
 @dataclass(frozen=True)
@@ -174,18 +178,21 @@ class Context:
 
     - `waiting_stages`: uuids of the stages at which tasks wait for us or for the first annotator.
     - `contents`: data hash -> what stands in rows that have a label hash.
-    - `ours`: data hash -> object hashes that our receipts name there, whatever the recipe.
-    - `hashes_of_recipe`: every object hash that the present recipe can give to a row: it needs no ledger.
+    - `recipe_id`: of the present recipe.
+    - `ours`: data hash -> object hash -> the recipe whose receipt names it there.
+    - `named_by_recipe`: whether the present recipe can have named all these objects of a row (hash -> class feature
+      hash). It needs no ledger, but time.
     - `skipped`: data hashes of tasks that a person skipped at the first human stage.
     - `holdout`: share of data units, in [0, 1], that people label from nothing; chosen by hash, so always the same.
     """
 
     waiting_stages: frozenset[str]
     contents: Mapping[str, RowContent] = field(default_factory=dict)
-    ours: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    recipe_id: str = ""
+    ours: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
     holdout: float = 0.0
-    hashes_of_recipe: Callable[[LabelRow], frozenset[str]] = lambda row: frozenset()
+    named_by_recipe: Callable[[LabelRow, Mapping[str, str]], bool] = lambda row, objects: False
 
 
 def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
@@ -205,14 +212,16 @@ def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
 
 def _reason_for_opened(row: LabelRow, context: Context) -> Reason:
     content = context.contents.get(row.data_hash)
-    if content is None or content.has_classifications:
+    if content is None or content.has_human_work:
         return Reason.HUMAN_CONTENT
-    if not content.object_hashes:
+    if not content.objects:
         return Reason.HAS_ROW_EMPTY
-    if row.data_type in LABELLED_TYPES and content.object_hashes <= context.hashes_of_recipe(row):
+    receipts = context.ours.get(row.data_hash, {})
+    recipes = {receipts.get(object_hash) for object_hash in content.objects}
+    if None not in recipes:
+        return Reason.OURS_THIS_RECIPE if recipes == {context.recipe_id} else Reason.OURS_OTHER_RECIPE
+    if row.data_type in LABELLED_TYPES and context.named_by_recipe(row, content.objects):
         return Reason.OURS_THIS_RECIPE
-    if content.object_hashes <= context.ours.get(row.data_hash, frozenset()):
-        return Reason.OURS_OTHER_RECIPE
     return Reason.HUMAN_CONTENT
 
 

@@ -16,9 +16,12 @@ def sample(times_s: NDArray[np.float64], per_second: float | None) -> list[int]:
     """
     if per_second is None or len(times_s) == 0:
         return list(range(len(times_s)))
-    ticks = np.arange(int((times_s[-1] + ROUNDING_S) * per_second) + 1) / per_second
-    shown = np.searchsorted(times_s, ticks + ROUNDING_S, side="right") - 1
-    return [int(index) for index in np.unique(shown)]
+    # A frame is taken where a tick falls between it and the next. Ticks are numbered, never listed: one absurd time
+    # stamp would make more of them than memory holds.
+    first_tick = np.ceil((times_s - ROUNDING_S) * per_second)
+    last_tick = np.floor((times_s[-1] + ROUNDING_S) * per_second)
+    shown = np.append(first_tick[:-1] < first_tick[1:], first_tick[-1] <= last_tick)
+    return [int(index) for index in np.flatnonzero(shown)]
 
 
 def sample_count(frames: int, frames_per_second: float | None, per_second: float | None) -> int:

@@ -27,9 +27,10 @@ from autolabel.errors import PermanentInferenceError
 TOLERANCE = 1e-5
 """How far a served coordinate or confidence may be from what was sent: the server rounds."""
 
-
-OBJECT_BYTES = 350
-"""What the platform's JSON says of an object on one frame beside its coordinates."""
+PLACED_BYTES = 380
+"""What the SDK's JSON says of an object on one frame, less its numbers; with a class name of usual length."""
+OBJECT_BYTES = 62
+"""What it says of an object once, however many frames it is on."""
 
 
 class ContentTooLargeError(Exception):
@@ -120,14 +121,22 @@ def to_platform(instances: Sequence[Instance], max_bytes: int | None = None) -> 
     placed: list[Placed] = []
     size = 0
     for instance in instances:
+        size += OBJECT_BYTES
         for place in instance.placements:
             item = _placed(instance.object_hash, instance.feature_hash, instance.shape, place)
             placed.append(item)
-            size += OBJECT_BYTES + len(json.dumps(item.geometry))
+            size += PLACED_BYTES + _sent_bytes(item.geometry)
         if max_bytes is not None and size > max_bytes:
             objects = sum(len(instance.placements) for instance in instances)
             raise ContentTooLargeError(size * objects // len(placed))
     return Content(tuple(sorted(placed, key=_key)))
+
+
+def _sent_bytes(geometry: Geometry | None) -> int:
+    """Of the coordinates as the SDK writes them: a polygon's first ring twice, the second time point by point."""
+    ring = geometry.parts[0][0] if isinstance(geometry, PolygonNorm) else ()
+    points = {place: {"x": x, "y": y} for place, (x, y) in enumerate(zip(ring[::2], ring[1::2], strict=True))}
+    return len(json.dumps([geometry, points]))
 
 
 def _placed(object_hash: str, feature_hash: str, shape: Shape, place: Placement) -> Placed:

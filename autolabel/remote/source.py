@@ -278,7 +278,9 @@ def _label_row(row: LabelRowV2) -> LabelRow:
 
 
 def _content(row: LabelRowV2) -> RowContent:
+    objects = row.get_object_instances()
+    by_hand = any(found.manual_annotation for item in objects for found in item.get_annotations())
     return RowContent(
-        frozenset(item.object_hash for item in row.get_object_instances()),
-        bool(row.get_classification_instances()),
+        {item.object_hash: item.feature_hash for item in objects},
+        by_hand or bool(row.get_classification_instances()),
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -125,7 +125,7 @@ def _seconds(stamps: Sequence[int | None], stream: VideoStream) -> NDArray[np.fl
 
 
 def _open(path: Path) -> InputContainer:
-    return av.open(str(path), options=OPTIONS)
+    return av.open(str(path), options=OPTIONS, metadata_errors="replace")  # titles may be in any encoding
 
 
 def _stream(container: InputContainer) -> VideoStream:
@@ -186,10 +186,23 @@ def _upright(frame: VideoFrame, clip: Clip) -> RGB:
         raise _wrong_size(frame.width, frame.height, clip)
     if rest:
         raise PermanentMediaError(Reason.DECODE, f"its video is turned by {frame.rotation} degrees")
+    if _is_mirrored(frame):
+        raise PermanentMediaError(
+            Reason.DECODE, "its file asks for its video to be mirrored; whether the platform shows it so is not known"
+        )
     pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     if turned == expected:
         return np.ascontiguousarray(np.rot90(pixels, turns))
     return pixels
+
+
+def _is_mirrored(frame: VideoFrame) -> bool:
+    """Whether the display matrix is more than a turn, which is all that `frame.rotation` tells of it."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
+    return bool(a * d - b * c < 0)
 
 
 def _wrong_size(width: int, height: int, clip: Clip) -> PermanentMediaError:

@@ -60,7 +60,7 @@ def video_properties(path: Path) -> Properties:
     import av  # slow to import, and rarely needed
 
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="replace") as container:  # titles may be in any encoding
             stream = container.streams.video[0]
             first = next(container.decode(stream))
             container.seek(0)

@@ -108,7 +108,7 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
     ledger.move(
         JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c", "h2": "c"}, "digest"))]
     )
-    assert ledger.our_hashes("project") == {"a": frozenset({"h1", "h2"})}
+    assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
     assert ledger.written_in("run", "b") == frozenset({"a"})
     assert ledger.written_in("run", "main") == frozenset()
 

@@ -26,7 +26,7 @@ def look_at(
     spool.mkdir()
     eyes = Eyes(platform.download, inference, open_ledger(folder), spool)
     tally = preview(
-        RECIPE, eyes, platform.rows(), gallery or FakeGallery(), Options(batch_rows=2), lambda tally: None
+        RECIPE, eyes, platform.rows(), gallery or FakeGallery(), Options(batch_frames=2), lambda tally: None
     )
     assert list(spool.iterdir()) == []
     return tally

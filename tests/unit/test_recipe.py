@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autolabel.core.identity import object_hash
 from autolabel.core.rows import LabelRow, OntologyClass
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError
@@ -165,5 +166,25 @@ def test_a_rate_that_is_none_is_refused_by_name(tmp_path: Path, video_fps: str) 
         load_config(str(path))
 
 
-def test_the_hashes_of_a_long_video_are_known_only_as_far_as_is_cheap() -> None:
-    assert len(recipe(CAR, video_fps="native").object_hashes(hour_of_video())) == MAX_KNOWN_SLOTS
+@pytest.mark.parametrize(
+    ("row", "slots", "can"),
+    [
+        (make_row("film"), [0, 19], True),
+        (make_row("film"), [0, 20], False),
+        (make_row("other"), [0], False),
+        (hour_of_video(), [7, MAX_KNOWN_SLOTS - 1], True),
+        (hour_of_video(), [MAX_KNOWN_SLOTS], False),
+    ],
+    ids=["first and last", "beyond the cap", "another row", "of a long video", "too late in it"],
+)
+def test_a_recipe_knows_the_names_that_it_gives_as_far_as_is_cheap(
+    row: LabelRow, slots: list[int], can: bool
+) -> None:
+    mine = recipe(CAR, BUS)
+    names = [object_hash(mine.id, "film", CAR.feature_hash, slot) for slot in slots]
+    assert mine.can_have_named(row, dict.fromkeys(names, CAR.feature_hash)) == can
+
+
+def test_a_recipe_has_named_no_object_of_a_class_that_it_does_not_look_for() -> None:
+    name = object_hash(recipe(CAR).id, "film", LANE.feature_hash, 0)
+    assert not recipe(CAR).can_have_named(make_row("film"), {name: LANE.feature_hash})

@@ -19,7 +19,7 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.ledger import Job, State
-from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
+from autolabel.plan import Options, Plan, make_plan
 from autolabel.recipe import Recipe
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
@@ -119,7 +119,7 @@ def test_rows_without_detections_are_done_and_nothing_is_written(tmp_path: Path)
 def test_a_row_that_a_person_opens_during_the_push_is_left_alone(tmp_path: Path) -> None:
     platform = FakePlatform(rows(3))
     bench = Bench(tmp_path, platform)
-    platform.before_copy = lambda: platform.human.update({"row-01": RowContent(frozenset({"human"}), False)})
+    platform.before_copy = lambda: platform.human.update({"row-01": RowContent({"human": CAR.feature_hash}, False)})
     run = bench.push()
     assert (run.tally.labelled, run.tally.left_alone) == (2, {Reason.HUMAN_CONTENT: 1})
     assert "row-01" not in platform.main
@@ -128,7 +128,7 @@ def test_a_row_that_a_person_opens_during_the_push_is_left_alone(tmp_path: Path)
 def test_rows_left_alone_are_never_downloaded(tmp_path: Path) -> None:
     taken = make_row("taken", label_hash="l1")
     platform = FakePlatform([taken, make_row("free"), make_row("assigned", assigned_to="a@b.c")])
-    platform.human["taken"] = RowContent(frozenset({"human"}), False)
+    platform.human["taken"] = RowContent({"human": CAR.feature_hash}, False)
     bench = Bench(tmp_path, platform)
     run = bench.push()
     assert bench.inference.asked == [["free"]]
@@ -234,7 +234,7 @@ def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -
 
 def test_a_task_with_peoples_work_is_moved_only_from_a_stage_named_as_ours(tmp_path: Path) -> None:
     platform = agent_platform(waiting("a"), waiting("theirs", label_hash="l"))
-    platform.human["theirs"] = RowContent(frozenset({"human"}), False)
+    platform.human["theirs"] = RowContent({"human": CAR.feature_hash}, False)
     bench = Bench(tmp_path, platform)
     bench.push()
     assert [name for name, _ in platform.moved] == ["a"]
@@ -368,22 +368,6 @@ def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:
     assert run.summary()["left_alone"] == {Reason.OURS_THIS_RECIPE: 3}
 
 
-@pytest.mark.parametrize("trouble", [{"poison": frozenset({"row-00"})}, {"odd": frozenset({"row-00"})}], ids=str)
-def test_a_probe_that_meets_a_bad_row_gives_no_time_and_no_error(
-    tmp_path: Path, trouble: dict[str, frozenset[str]]
-) -> None:
-    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(**trouble))  # type: ignore[arg-type]
-    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is None
-
-
-def test_a_probe_times_the_first_rows(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakePlatform(rows(3)))
-    seconds = seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path)
-    assert seconds is not None
-    assert seconds > 0
-    assert (bench.platform.writes, bench.states()) == ([], {})
-
-
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)))
     assert len(bench.plan().todo) == 3
@@ -475,9 +459,3 @@ def test_what_a_run_finishes_is_shown_while_its_media_are_there_and_they_go_then
     bench.push()
     assert bench.gallery.shown == {f"row-{i:02}": (1, True) for i in range(30) if i not in (3, 4)}
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("row")] == []
-
-
-def test_a_probe_takes_a_few_frames_of_a_video_as_far_apart_as_a_run(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakePlatform([film()]))
-    assert seconds_per_frame(bench.plan(), RECIPE, bench.platform, bench.inference, tmp_path) is not None
-    assert bench.inference.indices == [0, 25, 50, 75] * 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from autolabel.core.rows import (
@@ -20,14 +22,19 @@ from platform_fakes import AGENT, ANNOTATE, DONE, REVIEW, make_row
 
 WAITING = frozenset({ANNOTATE.uuid})
 OPENED = make_row("r", label_hash="l")
+RECEIPTS = {"r": {"before": "other", "now": "this"}}
 
 
 def leave(row: LabelRow, **context: object) -> Reason | None:
     return reason_to_leave(row, Context(**{"waiting_stages": WAITING, **context}))  # type: ignore[arg-type]
 
 
-def content(*hashes: str, answers: bool = False) -> dict[str, RowContent]:
-    return {"r": RowContent(frozenset(hashes), answers)}
+def content(*hashes: str, by_people: bool = False) -> dict[str, RowContent]:
+    return {"r": RowContent(dict.fromkeys(hashes, "car00001"), by_people)}
+
+
+def is_from_this_recipe(row: LabelRow, objects: Mapping[str, str]) -> bool:
+    return set(objects) <= {"now", "lost"}
 
 
 @pytest.mark.parametrize(
@@ -56,20 +63,41 @@ def test_a_task_that_a_person_skipped_stays_skipped() -> None:
     [
         (content(), Reason.HAS_ROW_EMPTY),
         (content("human"), Reason.HUMAN_CONTENT),
-        (content("ours"), Reason.OURS_OTHER_RECIPE),
+        (content("before"), Reason.OURS_OTHER_RECIPE),
         (content("now"), Reason.OURS_THIS_RECIPE),
-        (content("ours", "human"), Reason.HUMAN_CONTENT),
-        (content("now", answers=True), Reason.HUMAN_CONTENT),
-        (content(answers=True), Reason.HUMAN_CONTENT),
+        (content("lost"), Reason.OURS_THIS_RECIPE),
+        (content("now", "lost"), Reason.OURS_THIS_RECIPE),
+        (content("before", "human"), Reason.HUMAN_CONTENT),
+        (content("now", by_people=True), Reason.HUMAN_CONTENT),
+        (content(by_people=True), Reason.HUMAN_CONTENT),
         ({}, Reason.HUMAN_CONTENT),
     ],
-    ids=["empty", "human", "other recipe", "this recipe", "mixed", "ours and answered", "answered", "unreadable"],
+    ids=[
+        "empty",
+        "human",
+        "other recipe",
+        "this recipe",
+        "no ledger",
+        "in part",
+        "mixed",
+        "ours and touched",
+        "answered",
+        "unreadable",
+    ],
 )
 def test_an_opened_row_is_never_taken_and_the_reason_says_whose_work_it_is(
     stands: dict[str, RowContent], reason: Reason
 ) -> None:
-    ours, now = {"r": frozenset({"ours"})}, frozenset({"now"})
-    assert leave(OPENED, contents=stands, ours=ours, hashes_of_recipe=lambda row: now) == reason
+    found = leave(OPENED, contents=stands, recipe_id="this", ours=RECEIPTS, named_by_recipe=is_from_this_recipe)
+    assert found == reason
+
+
+@pytest.mark.parametrize("stands", [content("human", by_people=True), content("before"), content("now")])
+def test_names_are_not_tried_where_a_mark_or_a_receipt_tells_already(stands: dict[str, RowContent]) -> None:
+    def try_names(row: LabelRow, objects: Mapping[str, str]) -> bool:
+        raise AssertionError("hashing takes time")
+
+    leave(OPENED, contents=stands, recipe_id="this", ours=RECEIPTS, named_by_recipe=try_names)
 
 
 def test_the_only_agent_stage_before_the_first_annotators_is_ours() -> None:

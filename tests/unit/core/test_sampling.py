@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from autolabel.core.sampling import sample, sample_count
+from autolabel.core.sampling import ROUNDING_S, sample, sample_count
 
 GAPS_S = st.lists(st.floats(0.001, 3.0), max_size=200)
 RATES = st.floats(0.05, 60.0)
@@ -48,6 +48,21 @@ def test_samples_begin_with_the_first_frame_rise_and_are_on_show_at_a_tick(gaps_
 def test_there_are_no_more_samples_than_ticks(gaps_s: list[float], rate: float) -> None:
     times_s = times(gaps_s)
     assert len(sample(times_s, rate)) <= times_s[-1] * rate + 2
+
+
+@given(
+    st.lists(st.integers(1, 3000), max_size=60), st.sampled_from([0.05, 0.3, 1.0, 2.5, 7.0, 24.0, 30000 / 1001, 60.0])
+)
+def test_exactly_the_frames_on_show_at_the_listed_ticks_are_taken(gaps_ms: list[int], rate: float) -> None:
+    times_s = np.cumsum([0, *gaps_ms]) / 1000
+    ticks_s = np.arange(int((times_s[-1] + ROUNDING_S) * rate) + 1) / rate
+    on_show = np.searchsorted(times_s, ticks_s + ROUNDING_S, side="right") - 1
+    assert sample(times_s, rate) == np.unique(on_show).tolist()
+
+
+@pytest.mark.parametrize("last_s", [1e9, 1e11, 1e18])
+def test_one_absurd_time_stamp_costs_one_frame_and_no_memory(last_s: float) -> None:
+    assert sample(np.append(np.arange(19) / 25, last_s), 1.0) == [0, 18, 19]
 
 
 @pytest.mark.parametrize(

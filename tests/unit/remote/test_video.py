@@ -15,8 +15,8 @@ from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
 from autolabel.remote.frames import MediaReader
-from autolabel.remote.video import GRACE_S, LIMIT_S_PER_FRAME, timely
-from videos import HEIGHT_PX, WIDTH_PX, film, number_of, numbered, turned
+from autolabel.remote.video import GRACE_S, LIMIT_S_PER_FRAME, measure, timely
+from videos import HEIGHT_PX, WIDTH_PX, displayed, film, number_of, numbered, turned, with_latin_1_text
 
 MAX_PIXELS = 10_000
 UNEVEN_MS = list(accumulate([0] + [10 + 37 * i % 190 for i in range(59)]))
@@ -58,6 +58,13 @@ def test_index_k_is_picture_k_whenever_it_is_shown(tmp_path: Path, times_ms: lis
 def test_what_an_edit_list_cuts_off_is_not_counted(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", times_ms=[40 * k - 200 for k in range(60)])
     assert numbers(clip_of(path, 55)) == [(k, k + 5) for k in range(55)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_text_in_another_encoding_than_utf_8_does_no_harm(tmp_path: Path, name: str) -> None:
+    path = with_latin_1_text(film(tmp_path / name))
+    assert numbers(clip_of(path)) == [(k, k) for k in range(60)]
+    assert measure(path) == (WIDTH_PX, HEIGHT_PX, 60)
 
 
 def test_only_the_frames_asked_for_come_out(tmp_path: Path) -> None:
@@ -119,6 +126,15 @@ def test_a_display_matrix_is_applied(tmp_path: Path, degrees: int) -> None:
 
 def test_a_platform_that_ignores_a_display_matrix_gets_the_stored_picture(tmp_path: Path) -> None:
     assert numbers(clip_of(turned(film(tmp_path / "a.mp4"), 90)))[37] == (37, 37)
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_a_mirrored_video_is_refused_rather_than_shown_some_other_way(
+    tmp_path: Path, matrix: tuple[int, int, int, int]
+) -> None:
+    error = refused(clip_of(displayed(film(tmp_path / "a.mp4"), matrix)))
+    assert error.reason == Reason.DECODE
+    assert "mirrored" in str(error)
 
 
 def test_another_size_is_refused_naming_both(tmp_path: Path) -> None:
