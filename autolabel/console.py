@@ -134,9 +134,9 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     out.print(f"\nrun {summary['run']}")
     _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
     out.print(f"objects written: {_by_class(summary['objects'], names)}")
-    for counts, why in dropped(summary):
+    for counts, what in dropped(summary):
         if counts:
-            out.print(f"objects left out, {why}: {_by_class(counts, names)}")
+            out.print(f"left out, {what}: {_by_class(counts, names)}")
     _print_messages(messages)
 
 

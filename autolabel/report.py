@@ -96,7 +96,7 @@ def _class_lines(page: Page, album: Album) -> list[_ClassLine]:
     lines = []
     for cls in page.recipe.plan.classes:
         key = cls.feature_hash
-        dropped = tuple(f"{counted[key]} left out, {why}" for counted, why in page.dropped if counted.get(key))
+        dropped = tuple(f"left out: {counted[key]} {what}" for counted, what in page.dropped if counted.get(key))
         scores = album.scores[key].counts if key in album.scores else [0] * BINS
         lines.append(_ClassLine(cls, colors.get(key, hex_color("")), page.objects.get(key, 0), dropped, scores))
     return sorted(lines, key=lambda line: -line.count)
@@ -172,11 +172,11 @@ def _dry_run(project: Project) -> str:
 
 
 def dropped(counts: Mapping[str, Any]) -> list[tuple[Mapping[str, int], str]]:
-    """What a run found and left out by class, with the reason in words; of `Run.summary` or a tally's fields."""
+    """What a run found and left out by class, with what it was in words; of `Run.summary` or a tally's fields."""
     return [
-        (counts["dropped_by_cap"], "over the cap"),
-        (counts["dropped_without_mask"], "without a mask"),
-        (counts["dropped_short_tracks"], "seen on too few frames of a video"),
+        (counts["dropped_by_cap"], "detections over the cap"),
+        (counts["dropped_without_mask"], "detections without a mask"),
+        (counts["dropped_short_tracks"], "objects seen on too few frames of a video"),
     ]
 
 

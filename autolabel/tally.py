@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Tally:
-    """What became of the rows of a run so far; the counters of objects are by class feature hash."""
+    """What became of the rows of a run so far; counters of objects and detections are by class feature hash."""
 
     labelled: int = 0
     empty: int = 0

@@ -65,7 +65,7 @@ def page_of(folder: Path, album: Album, title: str = "Cars", **changes: Any) -> 
 def test_a_page_adds_up_names_the_worst_and_links_each_task(tmp_path: Path) -> None:
     html = page_of(tmp_path, album_of(tmp_path, (make_row("sure"), [car(0.9)]), (make_row("shy"), [car(0.4)])))
     assert "<b>11</b> label rows" in html
-    assert "7 left out, over the cap" in html
+    assert "left out: 7 detections over the cap" in html
     assert html.index("shy.png") < html.index("sure.png")
     assert "https://app.us.encord.com/label_editor/project-1/shy/0" in html
     assert "Car 0.40" in html
