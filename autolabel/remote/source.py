@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
-from uuid import UUID
 
 import requests
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
-from encord.storage import StorageItem
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
@@ -46,10 +43,10 @@ CHUNK_BYTES = 1 << 18
 
 
 class _Picture(NamedTuple):
-    """A clip that is still to be spooled, and the storage item that holds its file."""
+    """A clip that is still to be spooled, and the name of its file among the row's: see `_signed_urls`."""
 
     clip: Clip
-    item_uuid: UUID
+    key: str
 
 
 class EncordSource:
@@ -112,9 +109,10 @@ class EncordSource:
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         clips: list[Clip] = []
+        urls: dict[str, str] = {}
         try:
             for picture in self._group(row) if row.data_type == "img_group" else [_whole(row)]:
-                path = self._fetch(row, picture.item_uuid, folder)
+                path = self._fetch(row, picture.key, urls, folder)
                 clips.append(replace(picture.clip, path=path))
         except BaseException:
             for clip in clips:
@@ -123,61 +121,60 @@ class EncordSource:
         return clips
 
     def _group(self, row: LabelRow) -> list[_Picture]:
-        """The frames of an image group in order, each with its own size and file.
-
-        The row tells order and names, its storage item the files; a name that occurs twice stands in the same order.
-        """
-        try:
-            frames, children = self._listed_group(row)
-        except (PermanentNotFoundError, PermanentAccessError, PermanentRejectedError, ValueError) as error:
-            raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
-        files: defaultdict[str, deque[UUID]] = defaultdict(deque)
-        for child in children:
-            files[child.name].append(child.uuid)
-        pictures = []
-        for frame in sorted(frames, key=lambda frame: frame.frame_number):
-            if not files[frame.title]:
-                raise PermanentMediaError(Reason.GONE, f"the platform has no file for its frame {frame.title!r}")
-            clip = Clip(row.data_hash, Path(), (frame.frame_number,), frame.width, frame.height)
-            pictures.append(_Picture(clip, files[frame.title].popleft()))
-        return pictures
+        """The frames of an image group in order, each in its own size."""
+        frames = self._listed_group(row)
+        return [
+            _Picture(Clip(row.data_hash, Path(), (frame.frame_number,), frame.width, frame.height), frame.image_hash)
+            for frame in sorted(frames, key=lambda frame: frame.frame_number)
+        ]
 
     @retrying
-    def _listed_group(self, row: LabelRow) -> tuple[list[LabelRowV2.FrameViewMetadata], list[StorageItem]]:
-        with remote_call(f"listing the frames of {row.title!r}"):
-            (listed,) = self._connection.project.list_label_rows_v2(
-                data_hashes=[row.data_hash], include_images_data=True
-            )
-            item = self._connection.client.get_storage_item(UUID(row.item_uuid))
-            return listed.get_frames_metadata(), list(item.get_child_items())
-
-    def _fetch(self, row: LabelRow, item: UUID, folder: Path) -> Path:
+    def _listed_group(self, row: LabelRow) -> list[LabelRowV2.FrameViewMetadata]:
         try:
-            return self._fetch_signed(row, item, folder)
+            with remote_call(f"listing the frames of {row.title!r}"):
+                (listed,) = self._connection.project.list_label_rows_v2(
+                    data_hashes=[row.data_hash], include_images_data=True
+                )
+                return listed.get_frames_metadata()
+        except (PermanentNotFoundError, PermanentAccessError, PermanentRejectedError, ValueError) as error:
+            raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
+
+    def _fetch(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
+        try:
+            return self._fetch_signed(row, key, urls, folder)
         except TransientUrlExpiredError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, f"{error}, however often it was signed") from error
 
     @retrying
-    def _fetch_signed(self, row: LabelRow, item: UUID, folder: Path) -> Path:
-        """Sign and stream; a retry signs again, so a URL that ran out is only a lost second."""
-        url = self._signed_url(row, item)
+    def _fetch_signed(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
+        """Stream a file of the row, signing all of them where its URL is not in `urls`.
+
+        A URL is used once: a retry signs again, so that one that ran out is only a lost second.
+        """
+        if key not in urls:
+            urls |= self._signed_urls(row)
+        if key not in urls:
+            raise PermanentMediaError(Reason.GONE, "the platform has no file for it, or not for all of its frames")
         try:
-            with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+            with self._session().get(urls.pop(key), stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
                 return self._spool(answer, folder)
         except requests.RequestException as error:
             # `from None`: the exception's text holds the signed URL.
             raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
 
-    def _signed_url(self, row: LabelRow, item: UUID) -> str:
+    def _signed_urls(self, row: LabelRow) -> dict[str, str]:
+        """Where to get the row's files, in one request: by image hash in a group, else by the row's data hash."""
         try:
             with remote_call(f"signing the media of {row.title!r}"):
-                items = self._connection.client.get_storage_items([item], sign_url=True)
+                if row.data_type == "img_group":
+                    _, images = self._connection.project.get_data(row.data_hash, get_signed_url=True)
+                    found = {image.image_hash: image.file_link for image in images or ()}
+                else:
+                    (item,) = self._connection.client.get_storage_items([row.item_uuid], sign_url=True)
+                    found = {row.data_hash: item.get_signed_url()}
         except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
-        url = items[0].get_signed_url() if items else None
-        if url is None:
-            raise PermanentMediaError(Reason.GONE, "the platform has no file for it")
-        return url
+        return {key: url for key, url in found.items() if url}
 
     def _session(self) -> requests.Session:
         """One a thread: connections are reused, sessions are not shared."""
@@ -219,10 +216,7 @@ def _whole(row: LabelRow) -> _Picture:
     """The row's one file, a picture or a video."""
     frames = row.frames if row.is_video else None
     clip = Clip(row.data_hash, Path(), range(row.frames), row.width_px, row.height_px, frames)
-    try:
-        return _Picture(clip, UUID(row.item_uuid))
-    except ValueError:
-        raise PermanentMediaError(Reason.GONE, "the platform names no file for it") from None
+    return _Picture(clip, row.data_hash)
 
 
 def skipped_tasks(project: EncordProject) -> frozenset[str]:

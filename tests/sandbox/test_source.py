@@ -1,0 +1,64 @@
+"""Media through the real SDK over HTTP: whose files come, how many requests that takes, what trouble costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from encord.objects import OntologyStructure, Shape
+
+from autolabel.core.rows import LabelRow
+from autolabel.remote.client import connect, read_key_file
+from autolabel.remote.source import EncordSource
+from sandbox.conftest import RunningSandbox, Start
+from sandbox.own_project import make_project, picture
+
+SIGN_ITEM = {"path_contains": "get-bulk"}
+SIGN_GROUP = {"query_type": "datasetdata"}
+BLOB = {"path_contains": "/blobs/"}
+
+
+@pytest.fixture
+def sandbox(start: Start) -> RunningSandbox:
+    return start("empty")
+
+
+def opened(
+    sandbox: RunningSandbox, files: Sequence[Path | Sequence[Path]], max_media_bytes: int = 10**9
+) -> tuple[EncordSource, list[LabelRow]]:
+    """The source of a fresh project of these files, and its rows."""
+    structure = OntologyStructure()
+    structure.add_object("blue syringe", Shape.BOUNDING_BOX)
+    project = make_project(sandbox, structure, files)
+    connection = connect(project.project_hash, sandbox.domain, read_key_file(Path(sandbox.ssh_key_file)))
+    source = EncordSource(connection, max_media_bytes)
+    return source, source.rows()
+
+
+def requests_made(sandbox: RunningSandbox, since: int, word: str) -> int:
+    entries = sandbox.log(since)
+    return sum(word in entry["path"] or word == entry.get("query_type") for entry in entries if "path" in entry)
+
+
+def test_the_frames_of_a_group_that_share_a_name_keep_their_own_files(
+    sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    files = [tmp_path / folder / "frame.png" for folder in ("first", "second", "third")]
+    for path, width in zip(files, (100, 200, 300), strict=True):
+        path.parent.mkdir()
+        picture(path, width)
+    source, (row,) = opened(sandbox, [files])
+    clips = source.download(row, tmp_path)
+    assert [clip.path.read_bytes() for clip in clips] == [path.read_bytes() for path in files]
+    assert [(clip.width_px, clip.frame_indices) for clip in clips] == [(100, (0,)), (200, (1,)), (300, (2,))]
+
+
+def test_a_group_is_signed_once_and_again_after_its_urls_ran_out(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    files = [picture(tmp_path / f"{'x' * n}.png") for n in range(1, 6)]
+    source, (row,) = opened(sandbox, [files])
+    sandbox.fault("expire_url", match=BLOB, after=3)
+    mark = len(sandbox.log())
+    clips = source.download(row, tmp_path)
+    assert [clip.path.read_bytes() for clip in clips] == [path.read_bytes() for path in files]
+    assert (requests_made(sandbox, mark, "datasetdata"), requests_made(sandbox, mark, "get-bulk")) == (2, 0)
