@@ -136,8 +136,10 @@ class EncordSource:
                     data_hashes=[row.data_hash], include_images_data=True
                 )
                 return listed.get_frames_metadata()
-        except (PermanentNotFoundError, PermanentAccessError, PermanentRejectedError, ValueError) as error:
+        except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
+        except PermanentRejectedError as error:
+            raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
 
     def _fetch(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
         try:
@@ -174,6 +176,8 @@ class EncordSource:
                     found = {row.data_hash: item.get_signed_url()}
         except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
+        except PermanentRejectedError as error:
+            raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
         return {key: url for key, url in found.items() if url}
 
     def _session(self) -> requests.Session:

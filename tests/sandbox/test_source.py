@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from encord.objects import OntologyStructure, Shape
 
-from autolabel.core.rows import LabelRow
+from autolabel.core.rows import LabelRow, Reason
+from autolabel.errors import PermanentMediaError
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.source import EncordSource
 from sandbox.conftest import RunningSandbox, Start
 from sandbox.own_project import make_project, picture
 
 SIGN_ITEM = {"path_contains": "get-bulk"}
-SIGN_GROUP = {"query_type": "datasetdata"}
 BLOB = {"path_contains": "/blobs/"}
 
 
@@ -62,3 +62,15 @@ def test_a_group_is_signed_once_and_again_after_its_urls_ran_out(sandbox: Runnin
     clips = source.download(row, tmp_path)
     assert [clip.path.read_bytes() for clip in clips] == [path.read_bytes() for path in files]
     assert (requests_made(sandbox, mark, "datasetdata"), requests_made(sandbox, mark, "get-bulk")) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_file_that_the_platform_refuses_to_sign_costs_its_row_only(
+    sandbox: RunningSandbox, tmp_path: Path, status: int
+) -> None:
+    source, (bad, good) = opened(sandbox, [picture(tmp_path / name) for name in ("a.png", "b.png")])
+    sandbox.fault("status", status=status, match=SIGN_ITEM)
+    with pytest.raises(PermanentMediaError, match=r"the platform refuses .* signing the media") as caught:
+        source.download(bad, tmp_path)
+    assert caught.value.reason == Reason.DOWNLOAD
+    assert len(source.download(good, tmp_path)) == 1
