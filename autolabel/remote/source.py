@@ -15,6 +15,7 @@ from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
+from urllib3.exceptions import HTTPError
 
 from autolabel.core.rows import (
     LabelRow,
@@ -160,7 +161,7 @@ class EncordSource:
         try:
             with self._session().get(urls.pop(key), stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
                 return self._spool(answer, folder)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             # `from None`: the exception's text holds the signed URL.
             raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
 
@@ -184,7 +185,7 @@ class EncordSource:
         """One a thread: connections are reused, sessions are not shared."""
         if not hasattr(self._threads, "session"):
             self._threads.session = requests.Session()
-            # Sizes are compared with Content-Length, which speaks of the bytes as they are sent.
+            # The announced size, against which the limit is held, is that of the bytes as they are sent.
             self._threads.session.headers["Accept-Encoding"] = "identity"
         session: requests.Session = self._threads.session
         return session
@@ -205,15 +206,18 @@ class EncordSource:
         return Path(spooled.name)
 
     def _stream(self, answer: requests.Response, spooled: IO[bytes]) -> None:
+        """Write what comes as it comes. urllib3 itself raises where less comes than was announced."""
+        self._check_size(answer.raw.length_remaining or 0)
         size = 0
-        for chunk in answer.iter_content(CHUNK_BYTES):
-            size += len(chunk)
-            if size > self._max_media_bytes:
-                message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
-                raise PermanentMediaError(Reason.TOO_LARGE, message)
-            spooled.write(chunk)
-        if size != int(answer.headers.get("Content-Length", size)):
-            raise TransientServiceError(f"the download ended early, at {size} bytes")
+        while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
+            size += len(piece)
+            self._check_size(size)
+            spooled.write(piece)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_media_bytes:
+            message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
+            raise PermanentMediaError(Reason.TOO_LARGE, message)
 
 
 def _whole(row: LabelRow) -> _Picture:

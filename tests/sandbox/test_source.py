@@ -74,3 +74,22 @@ def test_a_file_that_the_platform_refuses_to_sign_costs_its_row_only(
         source.download(bad, tmp_path)
     assert caught.value.reason == Reason.DOWNLOAD
     assert len(source.download(good, tmp_path)) == 1
+
+
+def test_a_file_whose_announced_size_is_over_the_limit_is_not_downloaded(
+    sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    path = picture(tmp_path / "a.png")
+    source, (row,) = opened(sandbox, [path], max_media_bytes=path.stat().st_size - 1)
+    sandbox.fault("truncate", match=BLOB, times=9)
+    with pytest.raises(PermanentMediaError, match="AUTOLABEL_MAX_MEDIA_BYTES") as caught:
+        source.download(row, tmp_path)
+    assert (caught.value.reason, sandbox.faults_met()) == (Reason.TOO_LARGE, [1])
+
+
+def test_a_download_that_ends_early_is_made_again(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    source, (row,) = opened(sandbox, [path])
+    sandbox.fault("truncate", match=BLOB)
+    (clip,) = source.download(row, tmp_path / "sandbox")
+    assert (clip.path.read_bytes(), sandbox.faults_met()) == (path.read_bytes(), [1])
