@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -39,7 +40,11 @@ from autolabel.protocols import Clip
 from autolabel.remote.client import Connection, remote_call, retrying
 
 READ_BUNDLE = 100
-DOWNLOAD_TIMEOUT_S = (10, 60)
+DOWNLOAD_TIMEOUT_S = (10, 30)
+"""To connect, and from one piece to the next."""
+PATIENCE_S = 60.0
+SLOWEST_BYTES_PER_S = 20_000
+"""A download may take `PATIENCE_S`, and as long again as its bytes take at this rate."""
 CHUNK_BYTES = 1 << 18
 
 
@@ -51,11 +56,14 @@ class _Picture(NamedTuple):
 
 
 class EncordSource:
-    """`protocols.Source` over the SDK."""
+    """`protocols.Source` over the SDK. `clock` tells seconds, from any moment on."""
 
-    def __init__(self, connection: Connection, max_media_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, max_media_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = connection
         self._max_media_bytes = max_media_bytes
+        self._clock = clock
         self._threads = threading.local()
 
     def project(self) -> Project:
@@ -208,10 +216,12 @@ class EncordSource:
     def _stream(self, answer: requests.Response, spooled: IO[bytes]) -> None:
         """Write what comes as it comes. urllib3 itself raises where less comes than was announced."""
         self._check_size(answer.raw.length_remaining or 0)
-        size = 0
+        size, began_s = 0, self._clock()
         while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
             size += len(piece)
             self._check_size(size)
+            if self._clock() - began_s > PATIENCE_S + size / SLOWEST_BYTES_PER_S:
+                raise TransientServiceError(f"the download is too slow: {size} bytes so far")
             spooled.write(piece)
 
     def _check_size(self, size: int) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
 from encord.objects import OntologyStructure, Shape
 
 from autolabel.core.rows import LabelRow, Reason
-from autolabel.errors import PermanentMediaError
+from autolabel.errors import PermanentMediaError, TransientServiceError
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.source import EncordSource
 from sandbox.conftest import RunningSandbox, Start
@@ -25,14 +27,17 @@ def sandbox(start: Start) -> RunningSandbox:
 
 
 def opened(
-    sandbox: RunningSandbox, files: Sequence[Path | Sequence[Path]], max_media_bytes: int = 10**9
+    sandbox: RunningSandbox,
+    files: Sequence[Path | Sequence[Path]],
+    max_media_bytes: int = 10**9,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[EncordSource, list[LabelRow]]:
     """The source of a fresh project of these files, and its rows."""
     structure = OntologyStructure()
     structure.add_object("blue syringe", Shape.BOUNDING_BOX)
     project = make_project(sandbox, structure, files)
     connection = connect(project.project_hash, sandbox.domain, read_key_file(Path(sandbox.ssh_key_file)))
-    source = EncordSource(connection, max_media_bytes)
+    source = EncordSource(connection, max_media_bytes, clock)
     return source, source.rows()
 
 
@@ -93,3 +98,22 @@ def test_a_download_that_ends_early_is_made_again(sandbox: RunningSandbox, tmp_p
     sandbox.fault("truncate", match=BLOB)
     (clip,) = source.download(row, tmp_path / "sandbox")
     assert (clip.path.read_bytes(), sandbox.faults_met()) == (path.read_bytes(), [1])
+
+
+def test_a_download_that_crawls_is_given_up(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    ticks = count(step=100)
+    source, (row,) = opened(sandbox, [picture(tmp_path / "a.png", 20, 20)], clock=lambda: next(ticks))
+    with pytest.raises(TransientServiceError, match="too slow"):
+        source.download(row, tmp_path)
+
+
+def test_a_large_download_may_take_longer(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+
+    def at_25_kb_per_s() -> float:
+        return sum(file.stat().st_size for file in spool.iterdir()) / 25_000
+
+    source, (row,) = opened(sandbox, [picture(tmp_path / "a.png", 1200, 1000)], clock=at_25_kb_per_s)
+    source.download(row, spool)
+    assert at_25_kb_per_s() > 140
