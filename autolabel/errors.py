@@ -44,7 +44,10 @@ class PermanentUsageError(PermanentError):
 
 
 class PermanentAccessError(PermanentError):
-    advice = "Nothing is lost; check that the key is registered there and that its owner may label in this project"
+    advice = (
+        "Nothing is lost; check that the key is registered there and that its owner may label in this project and "
+        "see its files"
+    )
 
 
 class PermanentNotFoundError(PermanentError):

@@ -19,6 +19,7 @@ from encord.workflow.workflow import WorkflowStage
 from urllib3.exceptions import HTTPError
 
 from autolabel.core.rows import (
+    LABELLED_TYPES,
     LabelRow,
     OntologyClass,
     Pathway,
@@ -29,6 +30,7 @@ from autolabel.core.rows import (
     Workflow,
 )
 from autolabel.errors import (
+    AutolabelError,
     PermanentAccessError,
     PermanentMediaError,
     PermanentNotFoundError,
@@ -46,6 +48,8 @@ PATIENCE_S = 60.0
 SLOWEST_BYTES_PER_S = 20_000
 """A download may take `PATIENCE_S`, and as long again as its bytes take at this rate."""
 CHUNK_BYTES = 1 << 18
+WITNESSES = 4
+"""Rows, spread over the project, that tell whose fault it is where a file is not to be had."""
 
 
 class _Picture(NamedTuple):
@@ -65,6 +69,7 @@ class EncordSource:
         self._max_media_bytes = max_media_bytes
         self._clock = clock
         self._threads = threading.local()
+        self._witnesses: list[LabelRow] = []
 
     def project(self) -> Project:
         raw = self._connection.project
@@ -84,7 +89,10 @@ class EncordSource:
     def rows(self, dataset: str | None = None) -> list[LabelRow]:
         with remote_call("listing the project's label rows"):
             listed = self._connection.project.list_label_rows_v2()
-        return [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+        rows = [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+        with_media = [row for row in rows if row.data_type in LABELLED_TYPES]
+        self._witnesses = with_media[:: len(with_media) // WITNESSES + 1]
+        return rows
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
         found: dict[str, RowContent] = {}
@@ -117,6 +125,28 @@ class EncordSource:
         return skipped_tasks(self._connection.project)
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        try:
+            return self._download(row, folder)
+        except PermanentAccessError as error:
+            if not self._serves_another(row):
+                raise
+            message = f"{error}, though it signs other files of the project"
+            raise PermanentMediaError(Reason.DOWNLOAD, message) from error
+
+    def _serves_another(self, row: LabelRow) -> bool:
+        """Whether some other media of the project are to be had now, so that the trouble is this row's own."""
+        return any(self._is_served(other) for other in self._witnesses if other.data_hash != row.data_hash)
+
+    def _is_served(self, row: LabelRow) -> bool:
+        try:
+            for url in self._signed_urls(row).values():
+                with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+                    return answer.status_code == 200
+        except (AutolabelError, requests.RequestException):
+            pass
+        return False
+
+    def _download(self, row: LabelRow, folder: Path) -> list[Clip]:
         clips: list[Clip] = []
         urls: dict[str, str] = {}
         try:
@@ -145,7 +175,7 @@ class EncordSource:
                     data_hashes=[row.data_hash], include_images_data=True
                 )
                 return listed.get_frames_metadata()
-        except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
+        except (PermanentNotFoundError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
         except PermanentRejectedError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
@@ -183,7 +213,7 @@ class EncordSource:
                 else:
                     (item,) = self._connection.client.get_storage_items([row.item_uuid], sign_url=True)
                     found = {row.data_hash: item.get_signed_url()}
-        except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
+        except (PermanentNotFoundError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
         except PermanentRejectedError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error

@@ -36,6 +36,16 @@ def test_a_key_that_the_platform_does_not_know(push: Command, tmp_path: Path) ->
     assert "Nothing is lost" in line
 
 
+def test_a_key_that_may_not_see_the_files_ends_the_push_and_sets_no_row_aside(push: Command) -> None:
+    push.sandbox.fault("status", status=403, times=999, match={"path_contains": "get-bulk"})
+    done = push("push", "--yes", "--project", push.project)
+    print(f"exit {done.returncode}: {done.stdout} {done.stderr}")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
+    assert "its owner may label in this project and see its files" in done.stderr
+    push.sandbox.admin("DELETE", "faults")
+    assert push.push()["set_aside"] == {}
+
+
 def test_a_project_that_is_not_there(push: Command) -> None:
     line = line_of(push, 1, "--project", NOWHERE)
     assert NOWHERE in line

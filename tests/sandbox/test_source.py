@@ -11,7 +11,7 @@ import pytest
 from encord.objects import OntologyStructure, Shape
 
 from autolabel.core.rows import LabelRow, Reason
-from autolabel.errors import PermanentMediaError, TransientServiceError
+from autolabel.errors import PermanentAccessError, PermanentMediaError, TransientServiceError
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.source import EncordSource
 from sandbox.conftest import RunningSandbox, Start
@@ -79,6 +79,22 @@ def test_a_file_that_the_platform_refuses_to_sign_costs_its_row_only(
         source.download(bad, tmp_path)
     assert caught.value.reason == Reason.DOWNLOAD
     assert len(source.download(good, tmp_path)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_may_sign_nothing_ends_the_run(sandbox: RunningSandbox, tmp_path: Path, status: int) -> None:
+    source, rows = opened(sandbox, [picture(tmp_path / f"{n}.png") for n in range(6)])
+    sandbox.fault("status", status=status, times=99, match=SIGN_ITEM)
+    with pytest.raises(PermanentAccessError, match="does not let this key in"):
+        source.download(rows[0], tmp_path)
+
+
+def test_a_single_file_that_the_key_may_not_sign_costs_its_row_only(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    source, rows = opened(sandbox, [picture(tmp_path / f"{n}.png") for n in range(6)])
+    sandbox.fault("status", status=403, match=SIGN_ITEM)
+    with pytest.raises(PermanentMediaError, match="though it signs other files") as caught:
+        source.download(rows[0], tmp_path)
+    assert caught.value.reason == Reason.DOWNLOAD
 
 
 def test_a_file_whose_announced_size_is_over_the_limit_is_not_downloaded(
