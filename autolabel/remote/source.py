@@ -35,8 +35,8 @@ from autolabel.errors import (
     PermanentMediaError,
     PermanentNotFoundError,
     PermanentRejectedError,
+    TransientMediaError,
     TransientServiceError,
-    TransientUrlExpiredError,
 )
 from autolabel.protocols import Clip
 from autolabel.remote.client import Connection, remote_call, retrying
@@ -128,14 +128,19 @@ class EncordSource:
         try:
             return self._download(row, folder)
         except PermanentAccessError as error:
-            if not self._serves_another(row):
+            if not self._serves_others(row, if_none=False):
                 raise
             message = f"{error}, though it signs other files of the project"
             raise PermanentMediaError(Reason.DOWNLOAD, message) from error
+        except (TransientServiceError, TransientMediaError) as error:
+            was_signed = isinstance(error, TransientMediaError)
+            is_own = self._serves_others(row, if_none=was_signed)
+            raise (TransientMediaError if is_own else TransientServiceError)(str(error)) from error
 
-    def _serves_another(self, row: LabelRow) -> bool:
-        """Whether some other media of the project are to be had now, so that the trouble is this row's own."""
-        return any(self._is_served(other) for other in self._witnesses if other.data_hash != row.data_hash)
+    def _serves_others(self, row: LabelRow, *, if_none: bool) -> bool:
+        """Whether other media of the project are to be had now: then the trouble is this row's own."""
+        others = [other for other in self._witnesses if other.data_hash != row.data_hash]
+        return any(map(self._is_served, others)) if others else if_none
 
     def _is_served(self, row: LabelRow) -> bool:
         try:
@@ -180,14 +185,8 @@ class EncordSource:
         except PermanentRejectedError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
 
-    def _fetch(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
-        try:
-            return self._fetch_signed(row, key, urls, folder)
-        except TransientUrlExpiredError as error:
-            raise PermanentMediaError(Reason.DOWNLOAD, f"{error}, however often it was signed") from error
-
     @retrying
-    def _fetch_signed(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
+    def _fetch(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
         """Stream a file of the row, signing all of them where its URL is not in `urls`.
 
         A URL is used once: a retry signs again, so that one that ran out is only a lost second.
@@ -201,7 +200,7 @@ class EncordSource:
                 return self._spool(answer, folder)
         except (requests.RequestException, HTTPError) as error:
             # `from None`: the exception's text holds the signed URL.
-            raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
+            raise TransientMediaError(f"the download broke off ({error.__class__.__name__})") from None
 
     def _signed_urls(self, row: LabelRow) -> dict[str, str]:
         """Where to get the row's files, in one request: by image hash in a group, else by the row's data hash."""
@@ -229,12 +228,10 @@ class EncordSource:
         return session
 
     def _spool(self, answer: requests.Response, folder: Path) -> Path:
-        if answer.status_code in (400, 403):
-            raise TransientUrlExpiredError(f"the signed URL was refused ({answer.status_code})")
         if answer.status_code == 404:
             raise PermanentMediaError(Reason.GONE, "its file is not there (404)")
         if answer.status_code != 200:
-            raise TransientServiceError(f"the download answered {answer.status_code}")
+            raise TransientMediaError(f"the download answered {answer.status_code}")
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
             try:
                 self._stream(answer, spooled)
@@ -251,7 +248,7 @@ class EncordSource:
             size += len(piece)
             self._check_size(size)
             if self._clock() - began_s > PATIENCE_S + size / SLOWEST_BYTES_PER_S:
-                raise TransientServiceError(f"the download is too slow: {size} bytes so far")
+                raise TransientMediaError(f"the download is too slow: {size} bytes so far")
             spooled.write(piece)
 
     def _check_size(self, size: int) -> None:

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from encord.objects import OntologyStructure, Shape
 
 from autolabel.core.rows import LabelRow, Reason
-from autolabel.errors import PermanentAccessError, PermanentMediaError, TransientServiceError
+from autolabel.errors import PermanentAccessError, PermanentMediaError, TransientMediaError, TransientServiceError
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.source import EncordSource
 from sandbox.conftest import RunningSandbox, Start
@@ -97,6 +98,38 @@ def test_a_single_file_that_the_key_may_not_sign_costs_its_row_only(sandbox: Run
     assert caught.value.reason == Reason.DOWNLOAD
 
 
+@pytest.mark.parametrize("trouble", [{"status": 410}, {"status": 500}, {"kind": "truncate"}], ids=str)
+def test_a_lasting_trouble_with_one_file_is_its_rows_own(
+    sandbox: RunningSandbox, tmp_path: Path, trouble: dict[str, Any]
+) -> None:
+    source, rows = opened(sandbox, [picture(tmp_path / f"{n}.png") for n in range(3)])
+    sandbox.fault(**{"kind": "status", "times": 5, "match": BLOB, **trouble})
+    with pytest.raises(TransientMediaError, match="the download"):
+        source.download(rows[0], tmp_path)
+
+
+@pytest.mark.parametrize("call", [BLOB, SIGN_ITEM], ids=["store", "signing"])
+def test_where_no_file_is_to_be_had_no_row_is_to_blame(
+    sandbox: RunningSandbox, tmp_path: Path, call: dict[str, str]
+) -> None:
+    source, rows = opened(sandbox, [picture(tmp_path / f"{n}.png") for n in range(3)])
+    sandbox.fault("status", times=99, match=call)
+    with pytest.raises(TransientServiceError):
+        source.download(rows[0], tmp_path)
+
+
+def test_the_only_file_of_a_project_is_to_blame_itself_where_the_platform_signs_it(
+    sandbox: RunningSandbox, tmp_path: Path
+) -> None:
+    source, (row,) = opened(sandbox, [picture(tmp_path / "a.png")])
+    sandbox.fault("status", status=410, times=5, match=BLOB)
+    with pytest.raises(TransientMediaError, match="410"):
+        source.download(row, tmp_path)
+    sandbox.fault("status", status=503, times=5, match=SIGN_ITEM)
+    with pytest.raises(TransientServiceError, match="signing the media"):
+        source.download(row, tmp_path)
+
+
 def test_a_file_whose_announced_size_is_over_the_limit_is_not_downloaded(
     sandbox: RunningSandbox, tmp_path: Path
 ) -> None:
@@ -119,7 +152,7 @@ def test_a_download_that_ends_early_is_made_again(sandbox: RunningSandbox, tmp_p
 def test_a_download_that_crawls_is_given_up(sandbox: RunningSandbox, tmp_path: Path) -> None:
     ticks = count(step=100)
     source, (row,) = opened(sandbox, [picture(tmp_path / "a.png", 20, 20)], clock=lambda: next(ticks))
-    with pytest.raises(TransientServiceError, match="too slow"):
+    with pytest.raises(TransientMediaError, match="too slow"):
         source.download(row, tmp_path)
 
 
