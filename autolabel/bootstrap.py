@@ -154,6 +154,7 @@ class Glance:
     recipe: Recipe
     rows: Sequence[LabelRow]
     download: Callable[[LabelRow, Path], list[Clip]]
+    abandon: Callable[[], None] = lambda: None
 
 
 def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
@@ -186,7 +187,8 @@ def glance_at_project(settings: Settings, project: str) -> Glance:
     found = source.project()
     recipe, _ = _recipe(load_config(settings.config), found)
     rows = [row for row in in_queue_order(source.rows()) if row.data_type in LABELLED_TYPES]
-    return Glance(found, recipe, sorted(rows, key=lambda row: row.label_hash is not None), source.download)
+    rows.sort(key=lambda row: row.label_hash is not None)
+    return Glance(found, recipe, rows, source.download, source.abandon)
 
 
 def run_preview(
@@ -202,7 +204,7 @@ def run_preview(
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
         closing(_inference(settings, glance.recipe)) as inference,
     ):
-        eyes = Eyes(glance.download, inference, ledger, spool)
+        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon)
         options = Options(batch_rows=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)

@@ -32,12 +32,16 @@ Inferred = tuple[LabelRow, ClipFailure | None]
 
 @dataclass(frozen=True)
 class Eyes:
-    """What looking takes: `download` (as `Source.download`) puts media into `spool`, answers go into the ledger."""
+    """What looking takes: `download` puts media into `spool`, answers go into the ledger.
+
+    `download` and `abandon` are as those of `Source`.
+    """
 
     download: Callable[[LabelRow, Path], list[Clip]]
     inference: Inference
     ledger: Ledger
     spool: Path
+    abandon: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Inferring:
                 yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
             ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
-            fetched = prefetch(rows, self._fetch, options.download_threads, ahead)
+            fetched = prefetch(rows, self._fetch, options.download_threads, ahead, self._eyes.abandon)
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
                 yield from self._infer(batch)
                 on_step(self._tally)

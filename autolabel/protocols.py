@@ -132,6 +132,10 @@ class Source(Protocol):
         """
         ...
 
+    def abandon(self) -> None:
+        """The run ends: downloads under way on other threads raise Interrupted soon, and later ones at once."""
+        ...
+
 
 @dataclass(frozen=True)
 class Write:

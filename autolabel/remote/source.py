@@ -31,6 +31,7 @@ from autolabel.core.rows import (
 )
 from autolabel.errors import (
     AutolabelError,
+    Interrupted,
     PermanentAccessError,
     PermanentMediaError,
     PermanentNotFoundError,
@@ -69,6 +70,7 @@ class EncordSource:
         self._max_media_bytes = max_media_bytes
         self._clock = clock
         self._threads = threading.local()
+        self._abandoned = threading.Event()
         self._witnesses: list[LabelRow] = []
 
     def project(self) -> Project:
@@ -137,6 +139,9 @@ class EncordSource:
             is_own = self._serves_others(row, if_none=was_signed)
             raise (TransientMediaError if is_own else TransientServiceError)(str(error)) from error
 
+    def abandon(self) -> None:
+        self._abandoned.set()
+
     def _serves_others(self, row: LabelRow, *, if_none: bool) -> bool:
         """Whether other media of the project are to be had now: then the trouble is this row's own."""
         others = [other for other in self._witnesses if other.data_hash != row.data_hash]
@@ -191,6 +196,7 @@ class EncordSource:
 
         A URL is used once: a retry signs again, so that one that ran out is only a lost second.
         """
+        self._go_on()
         if key not in urls:
             urls |= self._signed_urls(row)
         if key not in urls:
@@ -247,9 +253,14 @@ class EncordSource:
         while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
             size += len(piece)
             self._check_size(size)
+            self._go_on()
             if self._clock() - began_s > PATIENCE_S + size / SLOWEST_BYTES_PER_S:
                 raise TransientMediaError(f"the download is too slow: {size} bytes so far")
             spooled.write(piece)
+
+    def _go_on(self) -> None:
+        if self._abandoned.is_set():
+            raise Interrupted
 
     def _check_size(self, size: int) -> None:
         if size > self._max_media_bytes:

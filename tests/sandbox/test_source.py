@@ -12,7 +12,13 @@ import pytest
 from encord.objects import OntologyStructure, Shape
 
 from autolabel.core.rows import LabelRow, Reason
-from autolabel.errors import PermanentAccessError, PermanentMediaError, TransientMediaError, TransientServiceError
+from autolabel.errors import (
+    Interrupted,
+    PermanentAccessError,
+    PermanentMediaError,
+    TransientMediaError,
+    TransientServiceError,
+)
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.source import EncordSource
 from sandbox.conftest import RunningSandbox, Start
@@ -166,3 +172,16 @@ def test_a_large_download_may_take_longer(sandbox: RunningSandbox, tmp_path: Pat
     source, (row,) = opened(sandbox, [picture(tmp_path / "a.png", 1200, 1000)], clock=at_25_kb_per_s)
     source.download(row, spool)
     assert at_25_kb_per_s() > 140
+
+
+def test_a_download_under_way_ends_when_it_is_abandoned(sandbox: RunningSandbox, tmp_path: Path) -> None:
+    def abandon() -> float:
+        source.abandon()
+        return 0.0
+
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    source, (row,) = opened(sandbox, [picture(tmp_path / "a.png")], clock=abandon)
+    with pytest.raises(Interrupted):
+        source.download(row, spool)
+    assert list(spool.iterdir()) == []
