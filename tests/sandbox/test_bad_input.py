@@ -106,6 +106,21 @@ def test_corrupt_and_mis_sized_pictures_are_set_aside_and_the_rest_goes_on(
     assert (again.returncode, json.loads(again.stdout)["set_aside"]) == (3, {"decode": 1, "wrong_size": 1})
 
 
+def test_a_file_that_is_never_to_be_had_is_set_aside_in_the_third_run(start: Start, tmp_path: Path) -> None:
+    push = Command(start("empty"), tmp_path / "home")
+    structure = OntologyStructure()
+    structure.add_object("blue syringe", Shape.BOUNDING_BOX)
+    project = make_project(push.sandbox, structure, [picture(tmp_path / f"{name}.png") for name in ("good", "lost")])
+    lost = project.list_label_rows_v2(data_title_eq="lost.png")[0].backing_item_uuid
+    push.sandbox.fault("status", status=410, times=99, match={"path_contains": f"/blobs/{lost}"})
+    ends = [push("push", "--yes", "--json", "--project", project.project_hash) for _ in range(3)]
+    results = [json.loads(done.stdout) for done in ends]
+    print(*(result["messages"] for result in results), sep="\n")
+    assert [done.returncode for done in ends] == [75, 75, 3]
+    assert [result["pending"] for result in results] == [1, 1, 0]
+    assert results[2]["set_aside"] == {"download": 1}
+
+
 def test_a_second_push_at_the_same_time_leaves_the_work_to_the_first(push: Command) -> None:
     first = push.start("push", "--project", push.project, "--yes")
     lock = push.home / "locks" / f"{push.project}.lock"
