@@ -158,6 +158,7 @@ class Glance:
     rows: Sequence[LabelRow]
     download: Callable[[LabelRow, Path], list[Clip]]
     others: int = 0
+    abandon: Callable[[], None] = lambda: None
 
 
 def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
@@ -191,7 +192,8 @@ def glance_at_project(settings: Settings, project: str) -> Glance:
     found = source.project()
     recipe, _ = _recipe(load_config(settings.config), found)
     rows = [row for row in in_queue_order(source.rows()) if row.data_type in LABELLED_TYPES]
-    return Glance(found, recipe, sorted(rows, key=lambda row: row.label_hash is not None), source.download)
+    rows.sort(key=lambda row: row.label_hash is not None)
+    return Glance(found, recipe, rows, source.download, abandon=source.abandon)
 
 
 def run_preview(
@@ -207,7 +209,7 @@ def run_preview(
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
         closing(_inference(settings, glance.recipe)) as inference,
     ):
-        eyes = Eyes(glance.download, inference, ledger, spool)
+        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon)
         options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)

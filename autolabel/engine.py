@@ -26,8 +26,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def prefetch(items: Iterable[T], fetch: Callable[[T], R], threads: int, ahead: int) -> Iterator[tuple[T, R]]:
-    """Fetch items on threads, at most `ahead` at a time, and yield them in order. The first error ends it."""
+def prefetch(
+    items: Iterable[T],
+    fetch: Callable[[T], R],
+    threads: int,
+    ahead: int,
+    abandon: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[T, R]]:
+    """Fetch items on threads, at most `ahead` at a time, and yield them in order. The first error ends it.
+
+    What is under way is waited for; where it is not wanted any more, `abandon` is called first, to make that short.
+    """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="download")
     waiting: deque[tuple[T, Future[R]]] = deque()
     try:
@@ -37,6 +46,9 @@ def prefetch(items: Iterable[T], fetch: Callable[[T], R], threads: int, ahead: i
                 yield _first(waiting)
         while waiting:
             yield _first(waiting)
+    except BaseException:
+        abandon()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -14,7 +14,7 @@
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
-        ├── TransientUrlExpiredError   a signed URL ran out; sign again                           (row)
+        ├── TransientMediaError        a row's file is not to be had now, though others are       (row)
         ├── TransientWorkerDiedError   the inference process ended without an answer              (row)
         └── TransientBusyError         another run holds the project and does the work            (exit 0)
 
@@ -44,7 +44,10 @@ class PermanentUsageError(PermanentError):
 
 
 class PermanentAccessError(PermanentError):
-    advice = "Nothing is lost; check that the key is registered there and that its owner may label in this project"
+    advice = (
+        "Nothing is lost; check that the key is registered there and that its owner may label in this project and "
+        "see its files"
+    )
 
 
 class PermanentNotFoundError(PermanentError):
@@ -101,7 +104,7 @@ class TransientRateLimitError(TransientError):
         self.retry_after_s = retry_after_s
 
 
-class TransientUrlExpiredError(TransientError):
+class TransientMediaError(TransientError):
     pass
 
 

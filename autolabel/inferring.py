@@ -12,7 +12,7 @@ from autolabel.core.assemble import Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
-from autolabel.errors import PermanentMediaError, TransientError
+from autolabel.errors import PermanentMediaError, TransientError, TransientMediaError
 from autolabel.ledger import Chunk, Job, Ledger, Record
 from autolabel.plan import Options
 from autolabel.protocols import Clip, ClipFailure, Inference
@@ -23,6 +23,8 @@ from autolabel.tracking import BoxTracker, by_class
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
 SUSPECT_ATTEMPTS = 2
+DOWNLOAD_RUNS = 3
+"""Runs in which a row's media were not to be had, while others were, until it is set aside."""
 
 Inferred = tuple[LabelRow, ClipFailure | None]
 """A row whose detections are all in the ledger, or why they are not to be had."""
@@ -30,12 +32,16 @@ Inferred = tuple[LabelRow, ClipFailure | None]
 
 @dataclass(frozen=True)
 class Eyes:
-    """What looking takes: `download` (as `Source.download`) puts media into `spool`, answers go into the ledger."""
+    """What looking takes: `download` puts media into `spool`, answers go into the ledger.
+
+    `download` and `abandon` are as those of `Source`.
+    """
 
     download: Callable[[LabelRow, Path], list[Clip]]
     inference: Inference
     ledger: Ledger
     spool: Path
+    abandon: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Inferring:
                 yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_frames), (suspects, 1)):
             ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
-            fetched = prefetch(rows, self._fetch, options.download_threads, ahead)
+            fetched = prefetch(rows, self._fetch, options.download_threads, ahead, self._eyes.abandon)
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
                 yield from self._infer(batch)
                 on_step(self._tally)
@@ -105,12 +111,19 @@ class Inferring:
         return found.instances
 
     def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
-        """None for a download that failed for now: the row stays claimed, and the next run starts it again."""
+        """None for a download that failed for now: the row stays claimed, and the next run starts it again.
+
+        That is counted only where the row is to blame: a platform that is out of reach sets no row aside.
+        """
         try:
             return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
         except TransientError as error:
+            is_own, ledger = isinstance(error, TransientMediaError), self._eyes.ledger
+            runs = ledger.count_failed_download(self._job, row.data_hash) if is_own else 0
+            if runs >= DOWNLOAD_RUNS:
+                return ClipFailure(Reason.DOWNLOAD, f"{error}, in {runs} runs; --retry-failed takes it up again")
             self._tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
             return None
 

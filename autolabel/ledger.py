@@ -57,6 +57,9 @@ ALLOWED: Mapping[State, frozenset[State]] = {
 }
 
 
+_NO_TROUBLE = {"attempts": 0, "failed_downloads": 0}
+
+
 @dataclass(frozen=True)
 class Job:
     """One recipe on one project towards one destination: what a row's state belongs to."""
@@ -229,7 +232,7 @@ class Ledger:
                 self._log(db, job, run_id, Move(key, State.FOUND))
             self._apply(db, job, run_id, [Move(key, State.FOUND) for key in ended])
             where = sa.and_(_of(job), ROW.c.data_hash.in_(ended))
-            db.execute(ROW.update().where(where).values(attempts=0))
+            db.execute(ROW.update().where(where).values(_NO_TROUBLE))
 
     def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> None:
         """Take rows one step on, all or none. Raises PermanentLedgerError for a step the table does not allow."""
@@ -249,6 +252,13 @@ class Ledger:
             where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes))
             db.execute(ROW.update().where(where).values(attempts=ROW.c.attempts + by))
 
+    def count_failed_download(self, job: Job, data_hash: str) -> int:
+        """In how many runs a row's media were not to be had by now; cleared by `put_detections`."""
+        failed = ROW.c.failed_downloads
+        counting = ROW.update().where(_of(job), ROW.c.data_hash == data_hash).values(failed_downloads=failed + 1)
+        with self._write() as db:
+            return int(db.scalars(counting.returning(failed)).one())
+
     def put_detections(self, job: Job, run_id: str, chunks: Sequence[Chunk]) -> None:
         """Keep what inference said of some frames of each row; a row whose last chunk is kept is `inferred`."""
         with self._write() as db:
@@ -256,7 +266,7 @@ class Ledger:
                 key = {"recipe_id": job.recipe_id, "data_hash": chunk.data_hash, "chunk": chunk.frames[0].frame_index}
                 values = {"body": pack(list(chunk.frames)), "ends_row": chunk.ends_row}
                 db.execute(insert(DETECTIONS).values(**key, **values).on_conflict_do_update(None, set_=values))
-                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == chunk.data_hash).values(attempts=0))
+                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == chunk.data_hash).values(_NO_TROUBLE))
             ended = [Move(chunk.data_hash, State.INFERRED) for chunk in chunks if chunk.ends_row]
             self._apply(db, job, run_id, ended)
 

@@ -126,8 +126,14 @@ class Source(Protocol):
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         """Spool a row's media, under limits, into new files of `folder`.
 
-        Raises PermanentMediaError (too large, gone, refused), TransientServiceError after its own retries.
+        Raises, after its own retries: PermanentMediaError (too large, gone, refused); TransientMediaError for what
+        may be had another time; TransientServiceError when the platform, and no row of it, is out of reach;
+        PermanentAccessError for a key that may see no media at all.
         """
+        ...
+
+    def abandon(self) -> None:
+        """The run ends: downloads under way on other threads raise Interrupted soon, and later ones at once."""
         ...
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from autolabel.errors import PermanentLedgerError
 
-VERSION = 2
+VERSION = 3
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -36,6 +36,7 @@ ROW = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("message", sa.Text),
     sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("failed_downloads", sa.Integer, nullable=False, default=0),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("intent_digest", sa.Text),
 )
@@ -74,7 +75,10 @@ EVENT = sa.Table(
 )
 
 
-MIGRATIONS = {1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1"}
+MIGRATIONS = {
+    1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1",
+    2: "ALTER TABLE row ADD COLUMN failed_downloads INTEGER NOT NULL DEFAULT 0",
+}
 """From each schema version to the next."""
 
 

@@ -56,7 +56,8 @@ class Run:
         self.tally = Tally()
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
-        eyes = Eyes(ports.source.download, ports.inference, ports.ledger, ports.spool)
+        source = ports.source
+        eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon)
         self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
         self._gallery = gallery
 

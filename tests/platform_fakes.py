@@ -108,6 +108,9 @@ class FakePlatform:
             clip.path.write_bytes(b"picture")
         return clips
 
+    def abandon(self) -> None:
+        pass
+
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         if self.fail_next_write:
             error, self.fail_next_write = self.fail_next_write, None

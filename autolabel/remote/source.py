@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections import defaultdict, deque
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
-from uuid import UUID
 
 import requests
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
-from encord.storage import StorageItem
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
+from urllib3.exceptions import HTTPError
 
 from autolabel.core.rows import (
+    LABELLED_TYPES,
     LabelRow,
     OntologyClass,
     Pathway,
@@ -30,35 +30,48 @@ from autolabel.core.rows import (
     Workflow,
 )
 from autolabel.errors import (
+    AutolabelError,
+    Interrupted,
     PermanentAccessError,
     PermanentMediaError,
     PermanentNotFoundError,
     PermanentRejectedError,
+    TransientMediaError,
     TransientServiceError,
-    TransientUrlExpiredError,
 )
 from autolabel.protocols import Clip
 from autolabel.remote.client import Connection, remote_call, retrying
 
 READ_BUNDLE = 100
-DOWNLOAD_TIMEOUT_S = (10, 60)
+DOWNLOAD_TIMEOUT_S = (10, 30)
+"""To connect, and from one piece to the next."""
+PATIENCE_S = 60.0
+SLOWEST_BYTES_PER_S = 20_000
+"""A download may take `PATIENCE_S`, and as long again as its bytes take at this rate."""
 CHUNK_BYTES = 1 << 18
+WITNESSES = 4
+"""Rows, spread over the project, that tell whose fault it is where a file is not to be had."""
 
 
 class _Picture(NamedTuple):
-    """A clip that is still to be spooled, and the storage item that holds its file."""
+    """A clip that is still to be spooled, and the name of its file among the row's: see `_signed_urls`."""
 
     clip: Clip
-    item_uuid: UUID
+    key: str
 
 
 class EncordSource:
-    """`protocols.Source` over the SDK."""
+    """`protocols.Source` over the SDK. `clock` tells seconds, from any moment on."""
 
-    def __init__(self, connection: Connection, max_media_bytes: int) -> None:
+    def __init__(
+        self, connection: Connection, max_media_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._connection = connection
         self._max_media_bytes = max_media_bytes
+        self._clock = clock
         self._threads = threading.local()
+        self._abandoned = threading.Event()
+        self._witnesses: list[LabelRow] = []
 
     def project(self) -> Project:
         raw = self._connection.project
@@ -78,7 +91,10 @@ class EncordSource:
     def rows(self, dataset: str | None = None) -> list[LabelRow]:
         with remote_call("listing the project's label rows"):
             listed = self._connection.project.list_label_rows_v2()
-        return [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+        rows = [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+        with_media = [row for row in rows if row.data_type in LABELLED_TYPES]
+        self._witnesses = with_media[:: len(with_media) // WITNESSES + 1]
+        return rows
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
         found: dict[str, RowContent] = {}
@@ -111,10 +127,41 @@ class EncordSource:
         return skipped_tasks(self._connection.project)
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        try:
+            return self._download(row, folder)
+        except PermanentAccessError as error:
+            if not self._serves_others(row, if_none=False):
+                raise
+            message = f"{error}, though it signs other files of the project"
+            raise PermanentMediaError(Reason.DOWNLOAD, message) from error
+        except (TransientServiceError, TransientMediaError) as error:
+            was_signed = isinstance(error, TransientMediaError)
+            is_own = self._serves_others(row, if_none=was_signed)
+            raise (TransientMediaError if is_own else TransientServiceError)(str(error)) from error
+
+    def abandon(self) -> None:
+        self._abandoned.set()
+
+    def _serves_others(self, row: LabelRow, *, if_none: bool) -> bool:
+        """Whether other media of the project are to be had now: then the trouble is this row's own."""
+        others = [other for other in self._witnesses if other.data_hash != row.data_hash]
+        return any(map(self._is_served, others)) if others else if_none
+
+    def _is_served(self, row: LabelRow) -> bool:
+        try:
+            for url in self._signed_urls(row).values():
+                with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+                    return answer.status_code == 200
+        except (AutolabelError, requests.RequestException):
+            pass
+        return False
+
+    def _download(self, row: LabelRow, folder: Path) -> list[Clip]:
         clips: list[Clip] = []
+        urls: dict[str, str] = {}
         try:
             for picture in self._group(row) if row.data_type == "img_group" else [_whole(row)]:
-                path = self._fetch(row, picture.item_uuid, folder)
+                path = self._fetch(row, picture.key, urls, folder)
                 clips.append(replace(picture.clip, path=path))
         except BaseException:
             for clip in clips:
@@ -123,78 +170,74 @@ class EncordSource:
         return clips
 
     def _group(self, row: LabelRow) -> list[_Picture]:
-        """The frames of an image group in order, each with its own size and file.
+        """The frames of an image group in order, each in its own size."""
+        frames = self._listed_group(row)
+        return [
+            _Picture(Clip(row.data_hash, Path(), (frame.frame_number,), frame.width, frame.height), frame.image_hash)
+            for frame in sorted(frames, key=lambda frame: frame.frame_number)
+        ]
 
-        The row tells order and names, its storage item the files; a name that occurs twice stands in the same order.
-        """
+    @retrying
+    def _listed_group(self, row: LabelRow) -> list[LabelRowV2.FrameViewMetadata]:
         try:
-            frames, children = self._listed_group(row)
-        except (PermanentNotFoundError, PermanentAccessError, PermanentRejectedError, ValueError) as error:
+            with remote_call(f"listing the frames of {row.title!r}"):
+                (listed,) = self._connection.project.list_label_rows_v2(
+                    data_hashes=[row.data_hash], include_images_data=True
+                )
+                return listed.get_frames_metadata()
+        except (PermanentNotFoundError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its frames are not to be had from the platform") from error
-        files: defaultdict[str, deque[UUID]] = defaultdict(deque)
-        for child in children:
-            files[child.name].append(child.uuid)
-        pictures = []
-        for frame in sorted(frames, key=lambda frame: frame.frame_number):
-            if not files[frame.title]:
-                raise PermanentMediaError(Reason.GONE, f"the platform has no file for its frame {frame.title!r}")
-            clip = Clip(row.data_hash, Path(), (frame.frame_number,), frame.width, frame.height)
-            pictures.append(_Picture(clip, files[frame.title].popleft()))
-        return pictures
+        except PermanentRejectedError as error:
+            raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
 
     @retrying
-    def _listed_group(self, row: LabelRow) -> tuple[list[LabelRowV2.FrameViewMetadata], list[StorageItem]]:
-        with remote_call(f"listing the frames of {row.title!r}"):
-            (listed,) = self._connection.project.list_label_rows_v2(
-                data_hashes=[row.data_hash], include_images_data=True
-            )
-            item = self._connection.client.get_storage_item(UUID(row.item_uuid))
-            return listed.get_frames_metadata(), list(item.get_child_items())
+    def _fetch(self, row: LabelRow, key: str, urls: dict[str, str], folder: Path) -> Path:
+        """Stream a file of the row, signing all of them where its URL is not in `urls`.
 
-    def _fetch(self, row: LabelRow, item: UUID, folder: Path) -> Path:
+        A URL is used once: a retry signs again, so that one that ran out is only a lost second.
+        """
+        self._go_on()
+        if key not in urls:
+            urls |= self._signed_urls(row)
+        if key not in urls:
+            raise PermanentMediaError(Reason.GONE, "the platform has no file for it, or not for all of its frames")
         try:
-            return self._fetch_signed(row, item, folder)
-        except TransientUrlExpiredError as error:
-            raise PermanentMediaError(Reason.DOWNLOAD, f"{error}, however often it was signed") from error
-
-    @retrying
-    def _fetch_signed(self, row: LabelRow, item: UUID, folder: Path) -> Path:
-        """Sign and stream; a retry signs again, so a URL that ran out is only a lost second."""
-        url = self._signed_url(row, item)
-        try:
-            with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
+            with self._session().get(urls.pop(key), stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
                 return self._spool(answer, folder)
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError) as error:
             # `from None`: the exception's text holds the signed URL.
-            raise TransientServiceError(f"the download broke off ({error.__class__.__name__})") from None
+            raise TransientMediaError(f"the download broke off ({error.__class__.__name__})") from None
 
-    def _signed_url(self, row: LabelRow, item: UUID) -> str:
+    def _signed_urls(self, row: LabelRow) -> dict[str, str]:
+        """Where to get the row's files, in one request: by image hash in a group, else by the row's data hash."""
         try:
             with remote_call(f"signing the media of {row.title!r}"):
-                items = self._connection.client.get_storage_items([item], sign_url=True)
-        except (PermanentNotFoundError, PermanentAccessError, ValueError) as error:
+                if row.data_type == "img_group":
+                    _, images = self._connection.project.get_data(row.data_hash, get_signed_url=True)
+                    found = {image.image_hash: image.file_link for image in images or ()}
+                else:
+                    (item,) = self._connection.client.get_storage_items([row.item_uuid], sign_url=True)
+                    found = {row.data_hash: item.get_signed_url()}
+        except (PermanentNotFoundError, ValueError) as error:
             raise PermanentMediaError(Reason.GONE, "its file is not to be had from the platform") from error
-        url = items[0].get_signed_url() if items else None
-        if url is None:
-            raise PermanentMediaError(Reason.GONE, "the platform has no file for it")
-        return url
+        except PermanentRejectedError as error:
+            raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
+        return {key: url for key, url in found.items() if url}
 
     def _session(self) -> requests.Session:
         """One a thread: connections are reused, sessions are not shared."""
         if not hasattr(self._threads, "session"):
             self._threads.session = requests.Session()
-            # Sizes are compared with Content-Length, which speaks of the bytes as they are sent.
+            # The announced size, against which the limit is held, is that of the bytes as they are sent.
             self._threads.session.headers["Accept-Encoding"] = "identity"
         session: requests.Session = self._threads.session
         return session
 
     def _spool(self, answer: requests.Response, folder: Path) -> Path:
-        if answer.status_code in (400, 403):
-            raise TransientUrlExpiredError(f"the signed URL was refused ({answer.status_code})")
         if answer.status_code == 404:
             raise PermanentMediaError(Reason.GONE, "its file is not there (404)")
         if answer.status_code != 200:
-            raise TransientServiceError(f"the download answered {answer.status_code}")
+            raise TransientMediaError(f"the download answered {answer.status_code}")
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
             try:
                 self._stream(answer, spooled)
@@ -204,25 +247,32 @@ class EncordSource:
         return Path(spooled.name)
 
     def _stream(self, answer: requests.Response, spooled: IO[bytes]) -> None:
-        size = 0
-        for chunk in answer.iter_content(CHUNK_BYTES):
-            size += len(chunk)
-            if size > self._max_media_bytes:
-                message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
-                raise PermanentMediaError(Reason.TOO_LARGE, message)
-            spooled.write(chunk)
-        if size != int(answer.headers.get("Content-Length", size)):
-            raise TransientServiceError(f"the download ended early, at {size} bytes")
+        """Write what comes as it comes. urllib3 itself raises where less comes than was announced."""
+        self._check_size(answer.raw.length_remaining or 0)
+        size, began_s = 0, self._clock()
+        while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
+            size += len(piece)
+            self._check_size(size)
+            self._go_on()
+            if self._clock() - began_s > PATIENCE_S + size / SLOWEST_BYTES_PER_S:
+                raise TransientMediaError(f"the download is too slow: {size} bytes so far")
+            spooled.write(piece)
+
+    def _go_on(self) -> None:
+        if self._abandoned.is_set():
+            raise Interrupted
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_media_bytes:
+            message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
+            raise PermanentMediaError(Reason.TOO_LARGE, message)
 
 
 def _whole(row: LabelRow) -> _Picture:
     """The row's one file, a picture or a video."""
     frames = row.frames if row.is_video else None
     clip = Clip(row.data_hash, Path(), range(row.frames), row.width_px, row.height_px, frames)
-    try:
-        return _Picture(clip, UUID(row.item_uuid))
-    except ValueError:
-        raise PermanentMediaError(Reason.GONE, "the platform names no file for it") from None
+    return _Picture(clip, row.data_hash)
 
 
 def skipped_tasks(project: EncordProject) -> frozenset[str]:

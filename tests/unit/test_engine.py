@@ -40,6 +40,14 @@ def test_the_first_failed_fetch_ends_the_stream() -> None:
         list(prefetch(range(5), fetch, threads=1, ahead=2))
 
 
+def test_fetches_under_way_are_abandoned_before_they_are_waited_for() -> None:
+    abandoned = threading.Event()
+    stream = prefetch(range(2), lambda i: i == 0 or abandoned.wait(600), 2, ahead=2, abandon=abandoned.set)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert abandoned.is_set()
+
+
 def test_batches_hold_everything_once() -> None:
     assert list(in_batches(range(7), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
 

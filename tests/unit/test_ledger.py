@@ -78,6 +78,15 @@ def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) ->
     assert ledger.records(JOB)["a"].attempts == 0
 
 
+def test_failed_downloads_are_counted_a_row_until_it_is_taken_up_anew_or_inferred(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    assert [ledger.count_failed_download(JOB, key) for key in ("a", "a", "b")] == [1, 2, 1]
+    ledger.move(JOB, "run", [Move("a", State.LEASED), Move("a", State.SET_ASIDE), Move("b", State.LEASED)])
+    ledger.find(JOB, "run", ["a"])
+    ledger.put_detections(JOB, "run", [Chunk("b", FRAMES, ends_row=False)])
+    assert [ledger.count_failed_download(JOB, key) for key in ("a", "b")] == [1, 1]
+
+
 def test_a_row_is_inferred_with_its_last_chunk_and_its_frames_come_in_order(tmp_path: Path) -> None:
     frames = [FrameLabels(index, 10, 10, (), {}, "digest") for index in range(5)]
     ledger = started(tmp_path, "a")
@@ -97,9 +106,12 @@ def test_a_ledger_of_the_first_schema_is_taken_over_with_its_detections(tmp_path
     ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
         raw.execute("ALTER TABLE detections DROP COLUMN ends_row")
+        raw.execute("ALTER TABLE row DROP COLUMN failed_downloads")
         raw.execute("PRAGMA user_version = 1")
     raw.close()
-    assert open_ledger(tmp_path).stored("recipe") == frozenset({"a"})
+    ledger = open_ledger(tmp_path)
+    assert ledger.stored("recipe") == frozenset({"a"})
+    assert ledger.count_failed_download(JOB, "a") == 1
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from autolabel.errors import (
     PermanentMediaError,
     PermanentModelError,
     PermanentUsageError,
+    TransientMediaError,
     TransientServiceError,
 )
 from autolabel.ledger import Job, State
@@ -197,14 +198,40 @@ def test_an_unreadable_picture_is_set_aside_with_its_reason_and_message(tmp_path
     assert run.tally.messages == ["row-01.png: too many bytes"]
 
 
-def test_a_download_that_fails_for_now_leaves_the_row_for_the_next_run(tmp_path: Path) -> None:
+def test_a_download_that_fails_while_the_platform_is_out_of_reach_is_no_rows_fault(tmp_path: Path) -> None:
     platform = FakePlatform(rows(3))
     platform.unreadable["row-01"] = TransientServiceError("reset")
     bench = Bench(tmp_path, platform)
-    run = bench.push()
-    assert (run.tally.labelled, run.summary()["pending"]) == (2, 1)
+    for labelled in (2, 0, 0, 0):
+        run = bench.push()
+        assert (run.tally.labelled, run.summary()["pending"]) == (labelled, 1)
+        assert adds_up(run)
     platform.unreadable.clear()
     assert bench.push().tally.labelled == 1
+
+
+def test_a_download_that_fails_in_three_runs_sets_its_row_aside_until_it_is_asked_for(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    platform.unreadable["row-01"] = TransientMediaError("the download answered 410")
+    bench = Bench(tmp_path, platform)
+    assert [bench.push().summary()["pending"] for _ in range(3)] == [1, 1, 0]
+    assert bench.last.summary()["set_aside"] == {Reason.DOWNLOAD: 1}
+    assert bench.last.tally.messages == [
+        "row-01.png: the download answered 410, in 3 runs; --retry-failed takes it up again"
+    ]
+    assert bench.push(retry_failed=True).summary()["pending"] == 1
+    platform.unreadable.clear()
+    assert bench.push().tally.labelled == 1
+
+
+def test_a_task_at_the_agent_stage_whose_file_is_never_to_be_had_is_handed_to_people(tmp_path: Path) -> None:
+    platform = agent_platform(waiting("a"))
+    platform.unreadable["a"] = TransientMediaError("the download broke off")
+    bench = Bench(tmp_path, platform)
+    assert [(bench.push().id, list(platform.moved)) for _ in range(3)][1:] == [
+        ("run-2", []),
+        ("run-3", [("a", "way-1")]),
+    ]
 
 
 def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_path: Path) -> None:
