@@ -10,7 +10,7 @@
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
-    │   └── PermanentFloodError        too many rows hit a class's cap; nothing was written       (exit 1)
+    │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)

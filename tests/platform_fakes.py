@@ -159,7 +159,7 @@ class FakeGallery:
 class ScriptedInference:
     """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`, and a signal comes at frame `dies_at`.
 
-    A clip with frame `fails_at` fails; after frame `sees_until` nothing is found.
+    A clip with frame `fails_at` fails; after frame `sees_until` nothing is found, after `crowded_until` none dropped.
     `asked` lists the clips of every call, `indices` the frames that were answered.
     """
 
@@ -171,7 +171,7 @@ class ScriptedInference:
         self.indices: list[int] = []
         self.dies_at: int | None = None
         self.fails_at: int | None = None
-        self.sees_until = sys.maxsize
+        self.sees_until = self.crowded_until = sys.maxsize
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         self.asked.append([clip.data_hash for clip in clips])
@@ -201,7 +201,7 @@ class ScriptedInference:
             Detection(CAR.feature_hash, "car", 0.9 - 0.1 * i, (5.0 + i, 5.0, 50.0, 40.0))
             for i in range(self._cars if index <= self.sees_until else 0)
         )
-        dropped = {CAR.feature_hash: self._dropped} if self._dropped else {}
+        dropped = {CAR.feature_hash: self._dropped} if self._dropped and index <= self.crowded_until else {}
         return FrameLabels(index, clip.width_px, clip.height_px, cars, dropped, "digest")
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ def test_a_limit_leaves_the_rest_pending_for_the_next_run(tmp_path: Path) -> Non
 
 def test_a_flood_stops_the_run_before_any_write_and_names_the_class(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(25)), ScriptedInference(cars=3, dropped=7))
-    with pytest.raises(PermanentFloodError, match="'Car' hit its cap of 3 instances on 20 of the first 20"):
+    with pytest.raises(PermanentFloodError, match="'Car' hit its cap of 3 instances on 20 of the first 20 frames"):
         bench.push()
     assert bench.platform.writes == []
 
@@ -418,6 +418,21 @@ def test_native_looks_at_every_frame(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform([film(frames=70)]), recipe=recipe)
     bench.push()
     assert bench.inference.indices == list(range(70))
+
+
+def test_a_flood_on_a_few_videos_stops_the_run_before_it_has_looked_at_all_of_them(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=3000) for i in range(6)]
+    bench = Bench(tmp_path, FakePlatform(films), ScriptedInference(cars=3, dropped=7))
+    with pytest.raises(PermanentFloodError, match=r"on 240 of the first 240 frames \(label rows: 2\)"):
+        bench.push()
+    assert (bench.platform.writes, len(bench.inference.indices)) == ([], 240)
+
+
+def test_one_crowded_frame_in_each_of_many_videos_is_no_flood(tmp_path: Path) -> None:
+    inference = ScriptedInference(cars=3, dropped=7)
+    inference.crowded_until = 0
+    run = Bench(tmp_path, FakePlatform([film(f"film-{i}", frames=250) for i in range(20)]), inference).push()
+    assert (run.tally.labelled, run.tally.dropped_by_cap) == (20, {CAR.feature_hash: 140})
 
 
 def test_a_run_that_ends_within_a_video_is_resumed_at_the_first_missing_chunk(tmp_path: Path) -> None:
