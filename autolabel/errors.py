@@ -15,7 +15,7 @@
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
         ├── TransientUrlExpiredError   a signed URL ran out; sign again                           (row)
-        ├── TransientWorkerDiedError   the inference process ended without an answer              (row)
+        ├── TransientWorkerDiedError   the inference process ended without an answer, or hung     (row)
         └── TransientBusyError         another run holds the project and does the work            (exit 0)
 
 A message says what happened to which row, that nothing was lost where that is so, and what to do next.
