@@ -160,6 +160,7 @@ class ScriptedInference:
     """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`, and a signal comes at frame `dies_at`.
 
     A clip with frame `fails_at` fails; after frame `sees_until` nothing is found, after `crowded_until` none dropped.
+    Frame `breaks_at` breaks the device, once: until `close` nothing is answered any more.
     `asked` lists the clips of every call, `indices` the frames that were answered.
     """
 
@@ -171,6 +172,8 @@ class ScriptedInference:
         self.indices: list[int] = []
         self.dies_at: int | None = None
         self.fails_at: int | None = None
+        self.breaks_at: int | None = None
+        self._is_broken = False
         self.sees_until = self.crowded_until = sys.maxsize
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
@@ -180,6 +183,10 @@ class ScriptedInference:
         if any(clip.data_hash in self._odd for clip in clips):
             raise PermanentInferenceError("mat1 and mat2 shapes cannot be multiplied")
         indices = [index for clip in clips for index in clip.frame_indices]
+        if self.breaks_at in indices:
+            self.breaks_at, self._is_broken = None, True
+        if self._is_broken:
+            raise PermanentInferenceError("CUDA error: device-side assert triggered")
         if self.dies_at in indices:
             raise Interrupted
         return [self._answer(clip) for clip in clips]
@@ -205,4 +212,4 @@ class ScriptedInference:
         return FrameLabels(index, clip.width_px, clip.height_px, cars, dropped, "digest")
 
     def close(self) -> None:
-        pass
+        self._is_broken = False

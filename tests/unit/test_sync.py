@@ -310,7 +310,7 @@ def test_a_picture_that_the_models_cannot_take_is_set_aside_alone(tmp_path: Path
 
 def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-00", "row-01", "row-02"})))
-    with pytest.raises(PermanentModelError, match="can answer none of 3 pictures"):
+    with pytest.raises(PermanentModelError, match="can answer none of 3 label rows in succession"):
         bench.push()
     assert State.SET_ASIDE not in bench.states().values()
 
@@ -418,6 +418,28 @@ def test_native_looks_at_every_frame(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform([film(frames=70)]), recipe=recipe)
     bench.push()
     assert bench.inference.indices == list(range(70))
+
+
+def test_models_that_fail_on_three_videos_in_succession_end_the_run_and_no_video_is_blamed(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=250) for i in range(5)]
+    broken = ScriptedInference(odd=frozenset({"film-1", "film-2", "film-3", "film-4"}))
+    bench = Bench(tmp_path, FakePlatform(films), broken)
+    for _ in range(6):  # nor later, as what whole runs die of
+        with pytest.raises(
+            PermanentModelError, match=r"none of 3 label rows .* shapes cannot be multiplied\. Nothing"
+        ):
+            bench.push(write_rows=1)
+        assert adds_up(bench.last)
+    assert State.SET_ASIDE not in bench.states().values()
+    bench.inference = ScriptedInference()
+    assert bench.push().tally.labelled == 5
+
+
+def test_videos_that_the_models_cannot_take_are_set_aside_once_another_is_answered(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=250) for i in range(6)]
+    odd = frozenset({"film-0", "film-1", "film-3", "film-5"})
+    run = Bench(tmp_path, FakePlatform(films), ScriptedInference(odd=odd)).push()
+    assert (run.tally.labelled, run.tally.set_aside) == (2, {Reason.INVALID_OUTPUT: 4})
 
 
 def test_a_flood_on_a_few_videos_stops_the_run_before_it_has_looked_at_all_of_them(tmp_path: Path) -> None:
