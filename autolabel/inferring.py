@@ -85,7 +85,7 @@ class Inferring:
             if deaths >= SUSPECT_ATTEMPTS + STRIKES:
                 yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_rows), (suspects, 1)):
-            ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
+            ahead = options.download_threads + (0 if any(row.frames > 1 for row in rows) else 2 * size)
             fetched = prefetch(rows, self._fetch, options.download_threads, ahead)
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
                 yield from self._trusted(list(self._infer(batch)))

@@ -104,7 +104,9 @@ class Inference(Protocol):
         """See `FrameReader`; raises as it does, and TransientWorkerDiedError."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        ...
 
 
 class Source(Protocol):

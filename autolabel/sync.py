@@ -84,7 +84,7 @@ class Run:
         plan = self.plan
         with closing(self._inferring.rows(plan.todo, plan.stored, plan.records, options, on_step)) as stream:
             first = self._peek(stream) if self._saves else []
-            with Background(deliver, depth=2) as delivery:
+            with Background(deliver, depth=1) as delivery:
                 for batch in in_batches(chain(first, stream), options.write_rows, self._weight):
                     delivery.put(batch)
 

@@ -20,6 +20,7 @@ from autolabel.errors import (
 )
 from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan, seconds_per_frame
+from autolabel.protocols import Clip
 from autolabel.recipe import Recipe
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
@@ -496,6 +497,24 @@ def test_spooled_files_of_videos_and_groups_go_when_their_row_is_inferred(tmp_pa
     bench = Bench(tmp_path, FakePlatform([film(), make_row("group", data_type="img_group", frames=3)]))
     bench.push()
     assert [path.name for path in tmp_path.iterdir() if "ledger" not in path.name] == []
+
+
+class CountingPlatform(FakePlatform):
+    """Notes how many spooled files lie there at once, at most."""
+
+    most_files = 0
+
+    def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        clips = super().download(row, folder)
+        self.most_files = max(self.most_files, sum("ledger" not in path.name for path in folder.iterdir()))
+        return clips
+
+
+def test_groups_of_many_pictures_do_not_pile_up_on_the_disk(tmp_path: Path) -> None:
+    platform = CountingPlatform([make_row(f"group-{i}", data_type="img_group", frames=50) for i in range(40)])
+    run = Bench(tmp_path, platform).push(batch_rows=50, write_rows=20, download_threads=4)
+    assert run.tally.labelled == 40
+    assert platform.most_files <= (4 + 2 * 7) * 50  # seven such groups are one request
 
 
 def test_a_death_while_a_video_is_opened_is_a_strike_and_not_the_end_of_the_run(tmp_path: Path) -> None:
