@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import secrets
@@ -29,7 +30,7 @@ from autolabel.core.rows import (
     in_queue_order,
 )
 from autolabel.documents import Document
-from autolabel.errors import PermanentUsageError, TransientBusyError
+from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
@@ -296,17 +297,28 @@ def _locked(home: Path, uuid: str) -> Iterator[None]:
 
 @contextmanager
 def _spool(fixed: Path | None) -> Iterator[Path]:
-    """A folder for media. Under the lock it has a fixed place, so that what a killed run left there goes away."""
-    if fixed is None:
-        with tempfile.TemporaryDirectory(prefix="autolabel-") as folder:
-            yield Path(folder)
-        return
-    shutil.rmtree(fixed, ignore_errors=True)
-    fixed.mkdir(parents=True, mode=0o700)
+    """A folder for media. Under the lock it has a fixed place, so that what a killed run left there goes away.
+
+    Raises PermanentDiskError where whoever uses it finds the disk full: that is no row's fault.
+    """
     try:
-        yield fixed
+        with tempfile.TemporaryDirectory(prefix="autolabel-") if fixed is None else _emptied(fixed) as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = "of temporary files (TMPDIR)" if fixed is None else f"under AUTOLABEL_HOME ({fixed})"
+        raise PermanentDiskError(f"the disk {place} is full: {error.strerror}") from error
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[Path]:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(fixed, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:

@@ -9,6 +9,7 @@
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
+    │   ├── PermanentDiskError         no room for media                                          (exit 1)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
     │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
     └── TransientError                 the next run may well succeed
@@ -72,6 +73,10 @@ class PermanentModelError(PermanentError):
 
 class PermanentInferenceError(PermanentError):
     pass
+
+
+class PermanentDiskError(PermanentError):
+    advice = "Nothing is lost; make room there and run again, the next run goes on from here"
 
 
 class PermanentLedgerError(PermanentError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -206,6 +207,17 @@ def test_a_download_that_fails_for_now_leaves_the_row_for_the_next_run(tmp_path:
     assert (run.tally.labelled, run.summary()["pending"]) == (2, 1)
     platform.unreadable.clear()
     assert bench.push().tally.labelled == 1
+
+
+def test_a_full_disk_ends_the_run_and_no_row_is_blamed(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    platform.unreadable["row-01"] = OSError(errno.ENOSPC, "No space left on device")
+    bench = Bench(tmp_path, platform)
+    with pytest.raises(OSError, match="No space left"):
+        bench.push()
+    assert State.SET_ASIDE not in bench.states().values()
+    platform.unreadable.clear()
+    assert bench.push().tally.labelled == 3
 
 
 def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_path: Path) -> None:
