@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,7 +50,11 @@ class _Part:
 
     @property
     def weight(self) -> int:
-        return len(self.clip.frame_indices) if self.clip else 1
+        """In frames. The last part of a video fills any batch: to look into the next one would close its file."""
+        if self.clip is None:
+            return 1
+        ends_video = self.ends_row and self.clip.video_frames is not None
+        return sys.maxsize if ends_video else len(self.clip.frame_indices)
 
 
 class Inferring:
