@@ -21,6 +21,7 @@ from autolabel.protocols import Clip, ClipFailure, Inference
 
 STRIKES = 3
 FAILURES = 2
+"""So often the models may fail on a clip while it is alone: the last time in a fresh process."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -71,7 +72,7 @@ def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[Fra
     except TransientWorkerDiedError:
         pass
     except PermanentInferenceError:
-        inference.close()
+        inference.close()  # see ask_alone
     return [ask_alone(inference, partial(_only, inference, clip)) for clip in clips]
 
 

@@ -168,7 +168,7 @@ class Inferring:
         return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
 
     def _trusted(self, ended: Sequence[Inferred]) -> Iterator[Inferred]:
-        """Rows on which the models fail wait for one that shows the models to be well: only then it was the rows."""
+        """Rows on which the models fail wait for one that shows the models to be well: only then is it the rows."""
         failed = [one for one in ended if one[1] and one[1].reason == Reason.INVALID_OUTPUT]
         self._unanswered += failed
         yield from (one for one in ended if one not in failed)

@@ -37,6 +37,7 @@ InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
 Item = TypeVar("Item")
 
 TERMINATE_TIMEOUT_S = 2.0
+KILL_TIMEOUT_S = 60.0
 LOAD_TRIES = 3
 LOAD = "load"
 
@@ -154,8 +155,9 @@ class InferenceProcess:
         process.join(TERMINATE_TIMEOUT_S)
         if process.is_alive():
             process.kill()
-            process.join()
-        process.close()
+            process.join(KILL_TIMEOUT_S)
+        if not process.is_alive():  # a driver that hangs can keep it, and must not keep us
+            process.close()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
