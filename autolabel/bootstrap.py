@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from autolabel.core.rows import (
     in_queue_order,
 )
 from autolabel.documents import Document, is_path
-from autolabel.errors import PermanentUsageError, TransientBusyError
+from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, make_plan
@@ -313,6 +314,7 @@ def _spool(home: Path, name: str) -> Iterator[Path]:
     """A folder for media, empty and private: a project's under its lock, or one of a process that only looks.
 
     What was left by a killed run of the same name, or by killed processes that looked, goes away.
+    Raises PermanentDiskError where whoever uses it finds the disk full: that is no row's fault.
     """
     folder = home / "spool" / name
     looks = (home / "spool").glob(f"{LOOK}*")
@@ -321,6 +323,10 @@ def _spool(home: Path, name: str) -> Iterator[Path]:
     _make_private(folder)
     try:
         yield folder
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise PermanentDiskError(f"the disk under AUTOLABEL_HOME ({home}) is full: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from autolabel.errors import AutolabelError, PermanentNotFoundError
 from autolabel.plan import choose_pathways, find_agent_stage
 from autolabel.recipe import ModelChoice, load_config
 from autolabel.settings import Settings
+from autolabel.sync import GUARD_ROWS
 
 NO_PROJECT = "00000000-0000-0000-0000-000000000000"
 SKEW_WARN_S, SKEW_FAIL_S = 30, 300  # signed messages of the platform are refused after 300 s
@@ -118,17 +119,19 @@ def check_device(settings: Settings) -> Check:
 
 
 def check_disk(settings: Settings) -> Check:
-    """Ledger, reports and spooled media lie in one folder; as many files as run ahead of the models must fit."""
+    """Ledger, reports and spooled media lie in one folder; what runs ahead of models and delivery must fit."""
     home = settings.home
     place = next(folder for folder in (home, *home.parents) if os.path.lexists(folder))
     used = [place, *(home / name for name in ("reports", "spool", "locks") if os.path.lexists(home / name))]
     for folder in used:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             return Check(Level.FAIL, "disk", f"{folder} is no folder that can be written to: set AUTOLABEL_HOME")
-    free, files = shutil.disk_usage(place).free, 2 * settings.batch_frames + settings.download_threads
+    # Ahead of the models and in their hands; then either those the flood guard looks at or two deliveries.
+    rows = settings.download_threads + 3 * settings.batch_frames + max(GUARD_ROWS, 2 * settings.write_rows)
+    free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free at {home}"
-    if free < files * settings.max_media_bytes:
-        need = f"{files} files of {settings.max_media_bytes / 1e6:.0f} MB may lie there at a time"
+    if free < rows * settings.max_media_bytes:
+        need = f"the files of {rows} label rows may lie there, each up to {settings.max_media_bytes / 1e6:.0f} MB"
         return Check(Level.WARN, "disk", f"{text}, but {need}: make room, or lower AUTOLABEL_MAX_MEDIA_BYTES")
     return _ok("disk", text)
 

@@ -15,12 +15,13 @@ from autolabel.errors import (
     Interrupted,
     PermanentInferenceError,
     PermanentMediaError,
-    PermanentModelError,
     TransientWorkerDiedError,
 )
 from autolabel.protocols import Clip, ClipFailure, Inference
 
 STRIKES = 3
+FAILURES = 2
+"""So often the models may fail on a clip while it is alone: the last time in a fresh process."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -76,42 +77,41 @@ def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[Fra
     """One answer a clip whatever one of them does: after a death or a failure each clip of the batch runs alone.
 
     - Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
-    - A clip that the models cannot answer alone ends in `ClipFailure(INVALID_OUTPUT)`.
-
-    Raises PermanentModelError when the models can answer none of several rows: then they are at fault, not the clips.
+    - A clip that the models cannot answer alone, not even in a fresh process, ends in `ClipFailure(INVALID_OUTPUT)`.
     """
     try:
         return inference.infer(clips)
-    except (TransientWorkerDiedError, PermanentInferenceError):
-        answers = [ask_alone(partial(_only, inference, clip)) for clip in clips]
-    failures = [answer for answer in answers if isinstance(answer, ClipFailure)]
-    rows = {clip.data_hash for clip in clips}
-    if (
-        len(failures) == len(clips)
-        and len(rows) > 1
-        and all(failure.reason == Reason.INVALID_OUTPUT for failure in failures)
-    ):
-        raise PermanentModelError(f"the models can answer none of {len(clips)} pictures: {failures[0].message}")
-    return answers
+    except TransientWorkerDiedError:
+        pass
+    except PermanentInferenceError:
+        inference.close()  # see ask_alone
+    return [ask_alone(inference, partial(_only, inference, clip)) for clip in clips]
 
 
 def _only(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
     return inference.infer([clip])[0]
 
 
-def ask_alone(ask: Callable[[], T]) -> T | ClipFailure:
-    """The answer to a question that concerns one clip; see `infer_isolated` for how it may fail."""
-    message = ""
-    for _ in range(STRIKES):
+def ask_alone(inference: Inference, ask: Callable[[], T]) -> T | ClipFailure:
+    """The answer to a question that concerns one clip; see `infer_isolated` for how it may fail.
+
+    The process ends with each failure of the models: where it broke the device, nothing in that process works again.
+    """
+    deaths = failures = 0
+    while True:
         try:
             return ask()
         except TransientWorkerDiedError as error:
-            message = str(error)
+            deaths += 1
+            if deaths == STRIKES:
+                return ClipFailure(Reason.CRASH, f"{error}, {STRIKES} times while it was the only one at work")
         except PermanentInferenceError as error:
-            return ClipFailure(Reason.INVALID_OUTPUT, str(error))
+            inference.close()
+            failures += 1
+            if failures == FAILURES:
+                return ClipFailure(Reason.INVALID_OUTPUT, str(error))
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
-    return ClipFailure(Reason.CRASH, f"{message}, {STRIKES} times while it was the only one at work")
 
 
 class Background(Generic[T]):

@@ -9,13 +9,14 @@
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
+    │   ├── PermanentDiskError         no room for media                                          (exit 1)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
-    │   └── PermanentFloodError        too many rows hit a class's cap; nothing was written       (exit 1)
+    │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
         ├── TransientMediaError        a row's file is not to be had now, though others are       (row)
-        ├── TransientWorkerDiedError   the inference process ended without an answer              (row)
+        ├── TransientWorkerDiedError   the inference process ended without an answer, or hung     (row)
         └── TransientBusyError         another run holds the project and does the work            (exit 0)
 
 A message says what happened to which row, that nothing was lost where that is so, and what to do next.
@@ -75,6 +76,10 @@ class PermanentModelError(PermanentError):
 
 class PermanentInferenceError(PermanentError):
     pass
+
+
+class PermanentDiskError(PermanentError):
+    advice = "Nothing is lost; make room there and run again, the next run goes on from here"
 
 
 class PermanentLedgerError(PermanentError):

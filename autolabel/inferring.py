@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from autolabel.core.assemble import Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
-from autolabel.errors import PermanentMediaError, TransientError, TransientMediaError
+from autolabel.errors import PermanentMediaError, PermanentModelError, TransientError, TransientMediaError
 from autolabel.ledger import Chunk, Job, Ledger, Record
 from autolabel.plan import Options
 from autolabel.protocols import Clip, ClipFailure, Inference
@@ -55,7 +56,11 @@ class _Part:
 
     @property
     def weight(self) -> int:
-        return len(self.clip.frame_indices) if self.clip else 1
+        """In frames. The last part of a video fills any batch: to look into the next one would close its file."""
+        if self.clip is None:
+            return 1
+        ends_video = self.ends_row and self.clip.video_frames is not None
+        return sys.maxsize if ends_video else len(self.clip.frame_indices)
 
 
 class Inferring:
@@ -68,6 +73,7 @@ class Inferring:
         self.clips: dict[str, list[Clip]] = {}
         self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
         self._failed: set[str] = set()
+        self._unanswered: list[Inferred] = []
 
     def rows(
         self,
@@ -80,6 +86,7 @@ class Inferring:
         """Every row, those in `stored` first, then fresh ones, suspects last and alone.
 
         A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
+        Raises PermanentModelError when the models fail on several rows in succession and on no other between them.
         """
         yield from ((row, None) for row in todo if row.data_hash in stored)
         fresh = [(row, _deaths(records.get(row.data_hash))) for row in todo if row.data_hash not in stored]
@@ -89,11 +96,12 @@ class Inferring:
             if deaths >= SUSPECT_ATTEMPTS + STRIKES:
                 yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_frames), (suspects, 1)):
-            ahead = options.download_threads + (0 if any(row.is_video for row in rows) else 2 * size)
+            ahead = options.download_threads + (0 if any(row.frames > 1 for row in rows) else 2 * size)
             fetched = prefetch(rows, self._fetch, options.download_threads, ahead, self._eyes.abandon)
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
-                yield from self._infer(batch)
+                yield from self._trusted(list(self._infer(batch)))
                 on_step(self._tally)
+        yield from self._unanswered
 
     def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
         """A row's instances out of its stored detections; what they leave out is counted."""
@@ -167,9 +175,26 @@ class Inferring:
         if clip.video_frames is None:
             return clip.frame_indices
         with self._attempt([clip.data_hash]):
-            times_s = ask_alone(lambda: self._eyes.inference.frame_times_s(clip))
+            inference = self._eyes.inference
+            times_s = ask_alone(inference, partial(inference.frame_times_s, clip))
         self._eyes.ledger.give_back_attempt(self._job, [clip.data_hash])
         return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
+
+    def _trusted(self, ended: Sequence[Inferred]) -> Iterator[Inferred]:
+        """Rows on which the models fail wait for one that shows the models to be well: only then is it the rows."""
+        failed = [one for one in ended if one[1] and one[1].reason == Reason.INVALID_OUTPUT]
+        self._unanswered += failed
+        yield from (one for one in ended if one not in failed)
+        if any(failure is None for _, failure in ended):
+            yield from self._unanswered
+            self._unanswered.clear()
+        elif len(self._unanswered) >= STRIKES:
+            why = "; ".join(dict.fromkeys(failure.message for _, failure in self._unanswered if failure))
+            raise PermanentModelError(
+                f"the models can answer none of {len(self._unanswered)} label rows in succession, each of them alone "
+                f"and in a fresh process, so no row is blamed: {why}. Nothing is lost; check device and weights "
+                "(`autolabel doctor`), then run again"
+            )
 
     def _infer(self, batch: Sequence[_Part]) -> Iterator[Inferred]:
         for part in batch:
@@ -185,6 +210,7 @@ class Inferring:
             for (part, _), answer in zip(asked, answers, strict=True)
             if isinstance(answer, ClipFailure)
         }
+        self._eyes.ledger.give_back_attempt(self._job, [row.data_hash for row in failures])
         chunks = [
             Chunk(part.row.data_hash, answer, part.ends_row)
             for (part, _), answer in zip(asked, answers, strict=True)

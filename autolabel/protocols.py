@@ -93,7 +93,8 @@ class Inference(Protocol):
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         """One answer a clip, in the same order. Stateless: any mix of rows, any order, any batch.
 
-        Raises TransientWorkerDiedError when the process ended; the next call starts another.
+        Raises TransientWorkerDiedError when the process ended or was ended, since it gave no answer for far too
+        long; the next call starts another.
         Raises PermanentInferenceError when the models cannot answer these clips.
         Raises PermanentModelError when the models cannot be loaded.
         """
@@ -103,7 +104,9 @@ class Inference(Protocol):
         """See `FrameReader`; raises as it does, and TransientWorkerDiedError."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        ...
 
 
 class Source(Protocol):

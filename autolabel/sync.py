@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,8 @@ from autolabel.protocols import Gallery, Inference, Left, Outcome, Receipt, Refu
 from autolabel.recipe import Recipe
 from autolabel.tally import Tally
 
-GUARD_ROWS = 20
+GUARD_ROWS, GUARD_FRAMES = 20, 200
+GUARD_LEAST_FRAMES = 20
 GUARD_SHARE = 0.30
 HAND_OVER_ROWS = 50
 WRITE_FRAMES_A_ROW = 25
@@ -64,7 +65,7 @@ class Run:
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
 
-        Raises PermanentFloodError, before any write, when too many of the first rows hit a class's cap.
+        Raises PermanentFloodError, before any write, when a class hits its cap on too many of the first frames.
         Raises TransientError when the platform stays out of reach. Nothing is lost either way.
         """
         self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
@@ -83,10 +84,8 @@ class Run:
         deliver: Callable[[list[Inferred]], None] = partial(self._deliver, on_step)
         plan = self.plan
         with closing(self._inferring.rows(plan.todo, plan.stored, plan.records, options, on_step)) as stream:
-            first = list(islice(stream, GUARD_ROWS))
-            if self._saves:
-                self._stop_floods(first)
-            with Background(deliver, depth=2) as delivery:
+            first = self._peek(stream) if self._saves else []
+            with Background(deliver, depth=1) as delivery:
                 for batch in in_batches(chain(first, stream), options.write_rows, self._weight):
                     delivery.put(batch)
 
@@ -131,19 +130,29 @@ class Run:
         self._move(Move(row.data_hash, State.LEASED) for row in claimed)
         self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
 
-    def _stop_floods(self, first: Sequence[Inferred]) -> None:
-        hits: Counter[str] = Counter()
-        for row, failure in first:
-            if failure is None:
-                frames = self._ledger.detections(self._job.recipe_id, row.data_hash)
-                hits.update({name for frame in frames for name in frame.dropped_by_cap})
+    def _peek(self, stream: Iterator[Inferred]) -> list[Inferred]:
+        """The first rows, judged before anything is written: GUARD_ROWS, or fewer that hold GUARD_FRAMES."""
+        first: list[Inferred] = []
+        frames, hits = 0, Counter[str]()
+        for row, failure in islice(stream, GUARD_ROWS):
+            first.append((row, failure))
+            for frame in () if failure else self._ledger.detections(self._job.recipe_id, row.data_hash):
+                frames += 1
+                hits.update(frame.dropped_by_cap.keys())
+            if frames >= GUARD_FRAMES:
+                break
+        self._stop_floods(hits, frames, len(first))
+        return first
+
+    def _stop_floods(self, hits: Counter[str], frames: int, rows: int) -> None:
+        """`hits`: on how many of the frames a class hit its cap; fewer than GUARD_LEAST_FRAMES weigh as so many."""
         for feature_hash, count in hits.most_common(1):
-            if count > GUARD_SHARE * GUARD_ROWS:
+            if count > GUARD_SHARE * max(frames, GUARD_LEAST_FRAMES):
                 cls = next(cls for cls in self._recipe.plan.classes if cls.feature_hash == feature_hash)
                 raise PermanentFloodError(
                     f"class {cls.name!r} hit its cap of {cls.max_instances} instances on {count} of the first "
-                    f"{len(first)} rows, so the run stopped before any write. Raise its threshold ({cls.threshold}), "
-                    "give it better prompts, or raise max_instances if there really are so many"
+                    f"{frames} frames (label rows: {rows}), so the run stopped before any write. Raise its threshold "
+                    f"({cls.threshold}), give it better prompts, or raise max_instances if there really are so many"
                 )
 
     def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:

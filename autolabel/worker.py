@@ -37,8 +37,36 @@ InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
 Item = TypeVar("Item")
 
 TERMINATE_TIMEOUT_S = 2.0
+KILL_TIMEOUT_S = 60.0
 LOAD_TRIES = 3
 LOAD = "load"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long an answer may take, in seconds: far beyond slow models on a busy CPU, yet not for ever.
+
+    - `load_s`: loading the models, which may download gigabytes first.
+    - `grace_s`: any other question, and on top
+    - `frame_s`: each frame that the models look at;
+    - `decode_s`: each frame of a video that may have to be decoded on the way.
+    """
+
+    load_s: float = 3600.0
+    grace_s: float = 600.0
+    frame_s: float = 120.0
+    decode_s: float = 0.2
+
+    def infer_s(self, clips: Sequence[Clip]) -> float:
+        asked = sum(len(clip.frame_indices) for clip in clips)
+        passed = sum(clip.frame_indices[-1] + 1 for clip in clips if clip.video_frames is not None)
+        return self.grace_s + self.frame_s * asked + self.decode_s * passed
+
+    def frame_times_s(self, clip: Clip) -> float:
+        return self.grace_s + self.decode_s * (clip.video_frames or 0)
+
+
+PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -53,11 +81,12 @@ class InferenceProcess:
     """An `Inference` in a spawned process, started at the first question and again after a death.
 
     `load` runs in the child and gives what answers there; it must be picklable: a module's function or a `partial`
-    of one. Where it fails, that question raises its error and the next one tries again.
+    of one. Where it fails, that question raises its error and the next one tries again. A process that gives no
+    answer within `patience` is ended, and that counts as its death.
     """
 
-    def __init__(self, load: Callable[[], Answers]) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], Answers], patience: Patience = PATIENCE) -> None:
+        self._load, self._patience = load, patience
         self._child: tuple[BaseProcess, Connection] | None = None
 
     def infer(self, clips: Sequence[Clip]) -> list[Answer]:
@@ -65,24 +94,24 @@ class InferenceProcess:
 
         A death while the models load is no clip's fault: it is tried again, and in the end a PermanentModelError.
         """
-        answers: list[Answer] = self._ask_loaded("infer", list(clips))
+        answers: list[Answer] = self._ask_loaded("infer", list(clips), self._patience.infer_s(clips))
         return answers
 
     def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
-        times_s: NDArray[np.float64] = self._ask_loaded("frame_times_s", clip)
+        times_s: NDArray[np.float64] = self._ask_loaded("frame_times_s", clip, self._patience.frame_times_s(clip))
         return times_s
 
-    def _ask_loaded(self, name: str, argument: Any) -> Any:
+    def _ask_loaded(self, name: str, argument: Any, limit_s: float) -> Any:
         if self._child is None:
             self._start_loaded()
-        return self._ask((name, argument))
+        return self._ask((name, argument), limit_s)
 
     def _start_loaded(self) -> None:
         died = None
         for _ in range(LOAD_TRIES):
             self._start()
             try:
-                self._ask(LOAD)
+                self._ask(LOAD, self._patience.load_s)
             except TransientWorkerDiedError as exc:
                 died = exc
             except AutolabelError:
@@ -94,17 +123,21 @@ class InferenceProcess:
             f"{died}, {LOAD_TRIES} times while it loaded the models; is there memory enough for them?"
         ) from died
 
-    def _ask(self, question: Any) -> Any:
+    def _ask(self, question: Any, limit_s: float) -> Any:
         assert self._child is not None
         process, pipe = self._child
         try:
             pipe.send(question)
-            reply = pipe.recv() if pipe in wait([pipe, process.sentinel]) else None
+            ready = wait([pipe, process.sentinel], limit_s)
+            reply = pipe.recv() if pipe in ready else None
         except (EOFError, OSError):
-            reply = None
+            ready, reply = [process.sentinel], None
         except BaseException:
             self.close()  # the answer to an interrupted question must not meet the next one
             raise
+        if not ready:
+            self.close()
+            raise TransientWorkerDiedError(f"the inference process gave no answer in {limit_s:.0f} s and was ended")
         if reply is None:
             raise self._died(process)
         if isinstance(reply, AutolabelError):
@@ -122,8 +155,9 @@ class InferenceProcess:
         process.join(TERMINATE_TIMEOUT_S)
         if process.is_alive():
             process.kill()
-            process.join()
-        process.close()
+            process.join(KILL_TIMEOUT_S)
+        if not process.is_alive():  # a driver that hangs can keep it, and must not keep us
+            process.close()
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,11 +94,19 @@ class BlackReader:
 
 def load_obedient_inference() -> Answers:
     """For an inference process: answers with its process id as the frame index, or does what a clip's name says."""
-    return Answers(lambda clips: [_obey(clip) for clip in clips], lambda clip: np.arange(clip.video_frames or 0) / 25)
+    return Answers(lambda clips: [_obey(clip) for clip in clips], _obey_about_times)
+
+
+def _obey_about_times(clip: Clip) -> NDArray[np.float64]:
+    if clip.data_hash == "hang":
+        threading.Event().wait()
+    return np.arange(clip.video_frames or 0) / 25
 
 
 def _obey(clip: Clip) -> list[FrameLabels]:
     match clip.data_hash:
+        case "hang":
+            threading.Event().wait()
         case "exit":
             os._exit(3)
         case "segfault":
@@ -112,3 +121,9 @@ def _obey(clip: Clip) -> list[FrameLabels]:
 def load_and_die() -> Answers:
     """For an inference process: what an out-of-memory kill during loading looks like."""
     os._exit(137)
+
+
+def load_and_hang() -> Answers:
+    """For an inference process: what a device that never comes up looks like."""
+    threading.Event().wait()
+    raise AssertionError

@@ -162,7 +162,8 @@ class FakeGallery:
 class ScriptedInference:
     """Finds `cars` on every frame; dies on `poison`, cannot answer `odd`, and a signal comes at frame `dies_at`.
 
-    A clip with frame `fails_at` fails; after frame `sees_until` nothing is found.
+    A clip with frame `fails_at` fails; after frame `sees_until` nothing is found, after `crowded_until` none dropped.
+    Frame `breaks_at` breaks the device, once: until `close` nothing is answered any more.
     `asked` lists the clips of every call, `indices` the frames that were answered.
     """
 
@@ -174,7 +175,9 @@ class ScriptedInference:
         self.indices: list[int] = []
         self.dies_at: int | None = None
         self.fails_at: int | None = None
-        self.sees_until = sys.maxsize
+        self.breaks_at: int | None = None
+        self._is_broken = False
+        self.sees_until = self.crowded_until = sys.maxsize
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         self.asked.append([clip.data_hash for clip in clips])
@@ -183,6 +186,10 @@ class ScriptedInference:
         if any(clip.data_hash in self._odd for clip in clips):
             raise PermanentInferenceError("mat1 and mat2 shapes cannot be multiplied")
         indices = [index for clip in clips for index in clip.frame_indices]
+        if self.breaks_at in indices:
+            self.breaks_at, self._is_broken = None, True
+        if self._is_broken:
+            raise PermanentInferenceError("CUDA error: device-side assert triggered")
         if self.dies_at in indices:
             raise Interrupted
         return [self._answer(clip) for clip in clips]
@@ -204,8 +211,8 @@ class ScriptedInference:
             Detection(CAR.feature_hash, "car", 0.9 - 0.1 * i, (5.0 + i, 5.0, 50.0, 40.0))
             for i in range(self._cars if index <= self.sees_until else 0)
         )
-        dropped = {CAR.feature_hash: self._dropped} if self._dropped else {}
+        dropped = {CAR.feature_hash: self._dropped} if self._dropped and index <= self.crowded_until else {}
         return FrameLabels(index, clip.width_px, clip.height_px, cars, dropped, "digest")
 
     def close(self) -> None:
-        pass
+        self._is_broken = False

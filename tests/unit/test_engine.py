@@ -61,10 +61,18 @@ def test_after_a_death_every_clip_of_the_batch_runs_alone_and_only_the_culprit_f
     assert inference.asked == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["bad"], ["b"]]
 
 
-def test_one_row_of_which_no_frame_can_be_answered_is_not_the_models_fault() -> None:
-    inference = ScriptedInference(odd=frozenset({"group"}))
-    answers = infer_isolated(inference, [clip("group"), clip("group")])
-    assert [answer.reason for answer in answers if isinstance(answer, ClipFailure)] == [Reason.INVALID_OUTPUT] * 2
+def test_a_clip_that_the_models_cannot_take_fails_alone_and_is_asked_again_in_a_fresh_process() -> None:
+    inference = ScriptedInference(odd=frozenset({"odd"}))
+    answers = infer_isolated(inference, [clip("a"), clip("odd"), clip("b")])
+    assert [answer.reason for answer in answers if isinstance(answer, ClipFailure)] == [Reason.INVALID_OUTPUT]
+    assert inference.asked == [["a", "odd", "b"], ["a"], ["odd"], ["odd"], ["b"]]
+
+
+def test_a_device_that_breaks_is_given_a_fresh_process_and_no_clip_is_blamed() -> None:
+    inference = ScriptedInference()
+    for together in ([clip("a"), clip("b")], [clip("film")]):
+        inference.breaks_at = 0
+        assert [type(answer) for answer in infer_isolated(inference, together)] == [list] * len(together)
 
 
 def test_a_list_closes_with_the_item_that_makes_it_heavy_enough() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from autolabel.errors import (
 )
 from autolabel.ledger import Job, State
 from autolabel.plan import Options, Plan, make_plan
+from autolabel.protocols import Clip
 from autolabel.recipe import Recipe
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
@@ -154,7 +156,7 @@ def test_a_limit_leaves_the_rest_pending_for_the_next_run(tmp_path: Path) -> Non
 
 def test_a_flood_stops_the_run_before_any_write_and_names_the_class(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(25)), ScriptedInference(cars=3, dropped=7))
-    with pytest.raises(PermanentFloodError, match="'Car' hit its cap of 3 instances on 20 of the first 20"):
+    with pytest.raises(PermanentFloodError, match="'Car' hit its cap of 3 instances on 20 of the first 20 frames"):
         bench.push()
     assert bench.platform.writes == []
 
@@ -232,6 +234,17 @@ def test_a_task_at_the_agent_stage_whose_file_is_never_to_be_had_is_handed_to_pe
         ("run-2", []),
         ("run-3", [("a", "way-1")]),
     ]
+
+
+def test_a_full_disk_ends_the_run_and_no_row_is_blamed(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(3))
+    platform.unreadable["row-01"] = OSError(errno.ENOSPC, "No space left on device")
+    bench = Bench(tmp_path, platform)
+    with pytest.raises(OSError, match="No space left"):
+        bench.push()
+    assert State.SET_ASIDE not in bench.states().values()
+    platform.unreadable.clear()
+    assert bench.push().tally.labelled == 3
 
 
 def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_path: Path) -> None:
@@ -337,7 +350,7 @@ def test_a_picture_that_the_models_cannot_take_is_set_aside_alone(tmp_path: Path
 
 def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-00", "row-01", "row-02"})))
-    with pytest.raises(PermanentModelError, match="can answer none of 3 pictures"):
+    with pytest.raises(PermanentModelError, match="can answer none of 3 label rows in succession"):
         bench.push()
     assert State.SET_ASIDE not in bench.states().values()
 
@@ -431,6 +444,43 @@ def test_native_looks_at_every_frame(tmp_path: Path) -> None:
     assert bench.inference.indices == list(range(70))
 
 
+def test_models_that_fail_on_three_videos_in_succession_end_the_run_and_no_video_is_blamed(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=250) for i in range(5)]
+    broken = ScriptedInference(odd=frozenset({"film-1", "film-2", "film-3", "film-4"}))
+    bench = Bench(tmp_path, FakePlatform(films), broken)
+    for _ in range(6):  # nor later, as what whole runs die of
+        with pytest.raises(
+            PermanentModelError, match=r"none of 3 label rows .* shapes cannot be multiplied\. Nothing"
+        ):
+            bench.push(write_rows=1)
+        assert adds_up(bench.last)
+    assert State.SET_ASIDE not in bench.states().values()
+    bench.inference = ScriptedInference()
+    assert bench.push().tally.labelled == 5
+
+
+def test_videos_that_the_models_cannot_take_are_set_aside_once_another_is_answered(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=250) for i in range(6)]
+    odd = frozenset({"film-0", "film-1", "film-3", "film-5"})
+    run = Bench(tmp_path, FakePlatform(films), ScriptedInference(odd=odd)).push()
+    assert (run.tally.labelled, run.tally.set_aside) == (2, {Reason.INVALID_OUTPUT: 4})
+
+
+def test_a_flood_on_a_few_videos_stops_the_run_before_it_has_looked_at_all_of_them(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=3000) for i in range(6)]
+    bench = Bench(tmp_path, FakePlatform(films), ScriptedInference(cars=3, dropped=7))
+    with pytest.raises(PermanentFloodError, match=r"on 240 of the first 240 frames \(label rows: 2\)"):
+        bench.push()
+    assert (bench.platform.writes, len(bench.inference.indices)) == ([], 240)
+
+
+def test_one_crowded_frame_in_each_of_many_videos_is_no_flood(tmp_path: Path) -> None:
+    inference = ScriptedInference(cars=3, dropped=7)
+    inference.crowded_until = 0
+    run = Bench(tmp_path, FakePlatform([film(f"film-{i}", frames=250) for i in range(20)]), inference).push()
+    assert (run.tally.labelled, run.tally.dropped_by_cap) == (20, {CAR.feature_hash: 140})
+
+
 def test_a_run_that_ends_within_a_video_is_resumed_at_the_first_missing_chunk(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform([film()]))
     bench.inference.dies_at = 2000
@@ -470,6 +520,24 @@ def test_spooled_files_of_videos_and_groups_go_when_their_row_is_inferred(tmp_pa
     bench = Bench(tmp_path, FakePlatform([film(), make_row("group", data_type="img_group", frames=3)]))
     bench.push()
     assert [path.name for path in tmp_path.iterdir() if "ledger" not in path.name] == []
+
+
+class CountingPlatform(FakePlatform):
+    """Notes how many spooled files lie there at once, at most."""
+
+    most_files = 0
+
+    def download(self, row: LabelRow, folder: Path) -> list[Clip]:
+        clips = super().download(row, folder)
+        self.most_files = max(self.most_files, sum("ledger" not in path.name for path in folder.iterdir()))
+        return clips
+
+
+def test_groups_of_many_pictures_do_not_pile_up_on_the_disk(tmp_path: Path) -> None:
+    platform = CountingPlatform([make_row(f"group-{i}", data_type="img_group", frames=50) for i in range(40)])
+    run = Bench(tmp_path, platform).push(batch_frames=50, write_rows=20, download_threads=4)
+    assert run.tally.labelled == 40
+    assert platform.most_files <= (4 + 2 * 7) * 50  # seven such groups are one request
 
 
 def test_a_death_while_a_video_is_opened_is_a_strike_and_not_the_end_of_the_run(tmp_path: Path) -> None:

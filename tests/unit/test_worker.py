@@ -24,8 +24,8 @@ from autolabel.errors import (
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
-from autolabel.worker import Answers, InferenceProcess, run_clips
-from fakes import BlackReader, load_and_die, load_obedient_inference
+from autolabel.worker import Answers, InferenceProcess, Patience, run_clips
+from fakes import BlackReader, load_and_die, load_and_hang, load_obedient_inference
 
 
 def clip_of(name: str, width_px: int = 4, height_px: int = 2) -> Clip:
@@ -87,6 +87,35 @@ def test_a_death_is_told_with_its_cause_and_the_next_question_starts_another(
         process.infer([clip_of("row"), clip_of(what)])
 
     assert pid_of(process) != before
+
+
+@pytest.mark.parametrize("method", ["infer", "frame_times_s"])
+def test_a_process_that_hangs_is_ended_and_told_and_the_next_question_starts_another(method: str) -> None:
+    process = InferenceProcess(load_obedient_inference, Patience(grace_s=2.0, frame_s=0))
+    stuck = clip_of("hang")
+    try:
+        before = pid_of(process)
+        with pytest.raises(TransientWorkerDiedError, match="gave no answer in 2 s and was ended"):
+            process.infer([stuck]) if method == "infer" else process.frame_times_s(stuck)
+        assert not is_running(before)
+        assert pid_of(process) != before
+    finally:
+        process.close()
+
+
+def test_a_process_that_hangs_while_the_models_load_ends_the_run() -> None:
+    hanging = InferenceProcess(load_and_hang, Patience(load_s=0.1))
+
+    with pytest.raises(PermanentModelError, match="gave no answer in 0 s and was ended, 3 times while it loaded"):
+        hanging.infer([clip_of("row")])
+
+
+def test_patience_grows_with_the_frames_to_look_at_and_with_those_to_decode_before_them() -> None:
+    patience = Patience(grace_s=100, frame_s=10, decode_s=1)
+    film = Clip("film", Path("film"), [500, 525], 4, 2, video_frames=1000)
+    assert patience.infer_s([clip_of("a"), clip_of("b")]) == 120
+    assert patience.infer_s([film, clip_of("a")]) == 100 + 3 * 10 + 526
+    assert patience.frame_times_s(film) == 1100
 
 
 def test_a_death_while_the_models_load_is_no_clips_fault() -> None:
