@@ -137,6 +137,8 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     for counts, what in dropped(summary):
         if counts:
             out.print(f"left out, {what}: {_by_class(counts, names)}")
+    if summary["set_aside"]:
+        out.print("rows set aside stay so until `autolabel push --retry-failed` takes them up again")
     _print_messages(messages)
 
 
