@@ -9,9 +9,9 @@ from autolabel.core.prompts import ClassPlan, PromptPlan, Shape
 from autolabel.protocols import RGB
 from autolabel.sandbox.scenes import draw
 
-SEED, SIZE_PX = 952, (640, 448)
-RED_XYXY_NORM = (77 / 640, 26 / 448, 180 / 640, 151 / 448)
-BLUE_XYXY_NORM = (479 / 640, 175 / 448, 596 / 640, 279 / 448)
+SEED, SIZE_PX = 7378, (640, 448)
+RED_XYXY_NORM = (89 / 640, 130 / 448, 299 / 640, 338 / 448)
+BLUE_XYXY_NORM = (371 / 640, 86 / 448, 497 / 640, 223 / 448)
 
 
 def two_swabs(width_px: int = 320, height_px: int = 224) -> RGB:

@@ -1,6 +1,7 @@
 """Trains the small Grounding DINO from nothing."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,22 +22,36 @@ from autolabel.models.grounding_dino import correct_text_positions
 from autolabel.sandbox.scenes import MATERIALS, Rgb, Scene
 from autolabel.sandbox.tools import TOOLS
 from training.detector_loss import Truth, detection_loss
-from training.loop import train
+from training.loop import Loss, train
 from training.names import SEEN, akin, split
-from training.pool import FIRST_SEED, Pool
+from training.pool import FIRST_SEED, SEEDS_A_ROUND, Pool
 from training.tokenizer import build_tokenizer
 
-SIDE_PX, MULTIPLE_PX = 192, 32
-SMALL_SIDE_PX, SMALL_SHARE = 128, 0.5
-STEPS, BATCH, PEAK_RATE = 4800, 12, 1e-3
-POOL, RENEWED_A_STEP = 2000, 3
-MOST_PHRASES = 8
+POOL, RENEWED_A_STEP, BATCH = 2000, 3, 12
+MULTIPLE_PX, MOST_PHRASES = 32, 8
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
+class Round(NamedTuple):
+    """`sides_px`: the short side of the scenes, each for an equal share of the steps.
+
+    `tools_first`: how often, of the names that are not there, those that differ in the tool alone are asked first.
+    """
+
+    steps: int
+    peak_rate: float
+    sides_px: tuple[int, ...]
+    tools_first: float
+
+
+# Coarse first, as that is cheap; which ring-handled tool it is, the hardest to tell, shows only in a large scene.
+ROUNDS = (Round(4800, 1e-3, (128, 192), 0.0), Round(1800, 5e-4, (256,), 0.5))
+SIDE_PX = ROUNDS[-1].sides_px[-1]
+
+
 class Sample(NamedTuple):
-    """A scene at the size of training; boxes (n, 4) as centre and size in [0, 1]."""
+    """A scene at the largest size of its round; boxes (n, 4) as centre and size in [0, 1]."""
 
     rgb: Rgb
     names: list[str]
@@ -46,7 +61,6 @@ class Sample(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the detector goes")
-    parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # more of them only wait for each other in a model this small
     torch.manual_seed(0)
@@ -55,17 +69,22 @@ def main() -> None:
     tokenizer = build_tokenizer()
     edges = {"shortest_edge": SIDE_PX, "longest_edge": 2 * SIDE_PX}
     GroundingDinoProcessor(GroundingDinoImageProcessorPil(size=edges), tokenizer).save_pretrained(args.folder)
-    pool = Pool(min(POOL, 2 * args.steps), FIRST_SEED["detector"], rng, prepared)
+    first_seed = FIRST_SEED["detector"]
+    for one in ROUNDS:
+        pool = Pool(POOL, first_seed, rng, partial(prepared, side_px=one.sides_px[-1]))
+        first_seed += SEEDS_A_ROUND
 
-    def loss_of_step(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        pool.renew(RENEWED_A_STEP)
-        side_px = SMALL_SIDE_PX if step < SMALL_SHARE * args.steps else SIDE_PX
-        pixels, texts, truths = batch(pool, side_px, rng)
-        text = tokenizer(texts, padding=True, return_tensors="pt")
-        out = model(pixel_values=pixels, **text)
-        return detection_loss(model, out, text, truths, (pixels.shape[-2], pixels.shape[-1]))
+        def loss_of_step(model: Any, step: int, one: Round = one, pool: Pool[Sample] = pool) -> Loss:
+            pool.renew(RENEWED_A_STEP)
+            shrink = one.sides_px[step * len(one.sides_px) // one.steps] / one.sides_px[-1]
+            pixels, texts, truths = batch(pool, shrink, one.tools_first, rng)
+            text = tokenizer(texts, padding=True, return_tensors="pt")
+            out = model(pixel_values=pixels, **text)
+            return detection_loss(model, out, text, truths, (pixels.shape[-2], pixels.shape[-1]))
 
-    train(model, args.steps, PEAK_RATE, loss_of_step, lambda average: average.save_pretrained(args.folder))
+        model = train(
+            model, one.steps, one.peak_rate, loss_of_step, lambda average: average.save_pretrained(args.folder)
+        )
 
 
 def new_model() -> Any:
@@ -121,9 +140,9 @@ def _calibrate(model: Any) -> None:
         layer.fusion_layer.text_param.fill_(0.3)
 
 
-def prepared(scene: Scene) -> Sample:
+def prepared(scene: Scene, side_px: int) -> Sample:
     height, width = scene.rgb.shape[:2]
-    scale = SIDE_PX / min(width, height)
+    scale = side_px / min(width, height)
     size = tuple(MULTIPLE_PX * round(side * scale / MULTIPLE_PX) for side in (width, height))
     rgb = np.asarray(cv2.resize(scene.rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
     xywh = np.array([cv2.boundingRect(seen.mask.view(np.uint8)) for seen in scene.objects], np.float32)
@@ -131,11 +150,13 @@ def prepared(scene: Scene) -> Sample:
     return Sample(rgb, [seen.name for seen in scene.objects], boxes.astype(np.float32))
 
 
-def batch(pool: Pool[Sample], side_px: int, rng: np.random.Generator) -> tuple[torch.Tensor, list[str], list[Truth]]:
+def batch(
+    pool: Pool[Sample], shrink: float, tools_first: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, list[str], list[Truth]]:
     """Samples of one size, flipped at random -> pixels (B, 3, h, w), texts, and what is to be found."""
     (first,) = pool.pick(1)
     samples = [first, *pool.pick(BATCH - 1, lambda sample: sample.rgb.shape == first.rgb.shape)]
-    height, width = (MULTIPLE_PX * round(n * side_px / SIDE_PX / MULTIPLE_PX) for n in first.rgb.shape[:2])
+    height, width = (MULTIPLE_PX * round(n * shrink / MULTIPLE_PX) for n in first.rgb.shape[:2])
     pixels, texts, truths = [], [], []
     for sample in samples:
         rgb, boxes = cv2.resize(sample.rgb, (width, height), interpolation=cv2.INTER_AREA), sample.boxes.copy()
@@ -143,7 +164,7 @@ def batch(pool: Pool[Sample], side_px: int, rng: np.random.Generator) -> tuple[t
             if rng.random() < 0.5:
                 rgb = np.flip(rgb, 1 - axis)
                 boxes[:, axis] = 1 - boxes[:, axis]
-        phrases, phrase_of_object = asked(sample.names, rng)
+        phrases, phrase_of_object = asked(sample.names, tools_first, rng)
         there = [i for i, phrase in enumerate(phrase_of_object) if phrase >= 0]
         truths.append(Truth(torch.from_numpy(boxes[there]), [phrase_of_object[i] for i in there]))
         pixels.append(torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1))
@@ -151,11 +172,11 @@ def batch(pool: Pool[Sample], side_px: int, rng: np.random.Generator) -> tuple[t
     return (torch.stack(pixels).float() / 255 - MEAN) / STD, texts, truths
 
 
-def asked(names: list[str], rng: np.random.Generator) -> tuple[list[str], list[int]]:
+def asked(names: list[str], tools_first: float, rng: np.random.Generator) -> tuple[list[str], list[int]]:
     """Phrases for a frame, and for each of its objects the phrase that means it, or -1."""
     mode = rng.random()
     if mode < 0.78:
-        phrases = _exact(names, rng)
+        phrases = _exact(names, tools_first, rng)
         wanted = names
     elif mode < 0.9:
         phrases = _some(list(TOOLS), rng)
@@ -169,7 +190,7 @@ def asked(names: list[str], rng: np.random.Generator) -> tuple[list[str], list[i
     return phrases, [phrases.index(name) if name in phrases else -1 for name in wanted]
 
 
-def _exact(names: list[str], rng: np.random.Generator) -> list[str]:
+def _exact(names: list[str], tools_first: float, rng: np.random.Generator) -> list[str]:
     """What is there, mostly, among names that share its material or its tool."""
     there = list(dict.fromkeys(names))
     rng.shuffle(there)
@@ -177,6 +198,8 @@ def _exact(names: list[str], rng: np.random.Generator) -> list[str]:
         there = there[1:]
     hard = [name for name in SEEN if name not in names and any(akin(name, one) for one in names)]
     rng.shuffle(hard)
+    if rng.random() < tools_first:
+        hard.sort(key=lambda name: not any(split(name)[0] == split(one)[0] for one in names))
     room = max(0, MOST_PHRASES - len(there))
     count = room if rng.random() < 0.5 else int(rng.integers(0, room + 1))
     phrases = [*there, *hard[: max(count, 1 - len(there))]]

@@ -15,14 +15,21 @@ WARM_UP_STEPS = 100
 REPORT_EVERY, SAVE_EVERY = 50, 250
 
 
+Loss = tuple[torch.Tensor, dict[str, float]]
+"""What to follow downhill, and its parts by name, to be read."""
+
+
 def train(
     model: Any,
     steps: int,
     peak_rate: float,
-    loss_of_step: Callable[[int], tuple[torch.Tensor, dict[str, float]]],
+    loss_of_step: Callable[[Any, int], Loss],
     save: Callable[[Any], None],
-) -> None:
-    """Runs AdamW over `loss_of_step(step)`; `save` gets the averaged model every so often, and at the end."""
+) -> Any:
+    """Runs AdamW over `loss_of_step(model, step)`; `save` gets the averaged model every so often.
+
+    Returns the averaged model.
+    """
     optimiser = torch.optim.AdamW(model.parameters(), lr=peak_rate, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(model).eval()
     averaged, trained = list(average.parameters()), list(model.parameters())
@@ -31,7 +38,7 @@ def train(
     model.train()
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = peak_rate * _rate(step, steps)
-        loss, figures = loss_of_step(step)
+        loss, figures = loss_of_step(model, step)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -44,6 +51,7 @@ def train(
             print(f"{type(model).__name__} {step + 1}/{steps} {time.monotonic() - started:.0f} s {means}", flush=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             save(average)
+    return average
 
 
 def _rate(step: int, steps: int) -> float:

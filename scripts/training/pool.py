@@ -10,6 +10,7 @@ from training.names import SEEN
 
 # Far from the seeds of the demo (7,000) and of the judge (900,000).
 FIRST_SEED = {"detector": 10_000_000, "segmenter": 20_000_000}
+SEEDS_A_ROUND = 1_000_000
 SIZES_PX = ((640, 480), (640, 360), (480, 480), (360, 640), (480, 360))
 SHARES = (0.35, 0.2, 0.15, 0.15, 0.15)
 MOVED_SHARE = 0.3

@@ -20,12 +20,12 @@ from transformers import (
 )
 
 from autolabel.sandbox.scenes import Rgb, Scene
-from training.loop import train
-from training.pool import FIRST_SEED, Pool
+from training.loop import Loss, train
+from training.pool import FIRST_SEED, SEEDS_A_ROUND, Pool
 
 SQUARE_PX, PATCH_PX, WIDTH = 512, 16, 96
 LOGITS_PX, TARGET_PX = 4 * SQUARE_PX // PATCH_PX, 256
-STEPS, BATCH, OBJECTS, PEAK_RATE = 4000, 4, 4, 1e-3
+BATCH, OBJECTS = 4, 4
 POOL, RENEWED_A_STEP = 500, 1
 BOX_JITTER = 0.04
 MULTIMASK_EVERY = 4
@@ -33,19 +33,32 @@ MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 
 
+class Round(NamedTuple):
+    """`hole_weight`: what a cell in a hole, or in the ring around it, weighs beside another cell of the box."""
+
+    steps: int
+    peak_rate: float
+    hole_weight: float
+
+
+# Holes are small beside the whole and the first to be lost: the second round weighs them.
+ROUNDS = (Round(4000, 1e-3, 1), Round(2600, 5e-4, 6))
+
+
 class Sample(NamedTuple):
-    """A scene in SAM's padded square: picture (h, w, 3) without the padding, boxes (n, 4) there as corners, and how
-    much of each cell of the target's grid the objects cover (n, TARGET_PX, TARGET_PX), 0 to 255."""
+    """A scene in SAM's padded square: picture (h, w, 3) without the padding, boxes (n, 4) there as corners, and per
+    cell of the target's grid (n, TARGET_PX, TARGET_PX) how much the objects cover, 0 to 255, and whether it is in a
+    hole or next to it."""
 
     rgb: Rgb
     boxes_xyxy_px: NDArray[np.float32]
-    cover: Rgb
+    cover: NDArray[np.uint8]
+    by_hole: NDArray[np.bool_]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the segmenter goes")
-    parser.add_argument("--steps", type=int, default=STEPS)
     args = parser.parse_args()
     torch.set_num_threads(1)  # more of them only wait for each other in a model this small
     torch.manual_seed(0)
@@ -58,16 +71,22 @@ def main() -> None:
         mask_pad_size={"height": LOGITS_PX, "width": LOGITS_PX},
     )
     SamProcessor(image_processor).save_pretrained(args.folder)
-    pool = Pool(min(POOL, 2 * args.steps), FIRST_SEED["segmenter"], rng, prepared)
+    first_seed = FIRST_SEED["segmenter"]
+    for one in ROUNDS:
+        pool = Pool(POOL, first_seed, rng, prepared)
+        first_seed += SEEDS_A_ROUND
 
-    def loss_of_step(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        pool.renew(RENEWED_A_STEP)
-        pixels, boxes, cover = batch(pool, rng)
-        multimask = step % MULTIMASK_EVERY == MULTIMASK_EVERY - 1
-        out = model(pixel_values=pixels, input_boxes=boxes, multimask_output=multimask)
-        return segmentation_loss(out.pred_masks, out.iou_scores, boxes, cover)
+        def loss_of_step(model: Any, step: int, one: Round = one, pool: Pool[Sample] = pool) -> Loss:
+            pool.renew(RENEWED_A_STEP)
+            pixels, boxes, cover, by_hole = batch(pool, rng)
+            multimask = step % MULTIMASK_EVERY == MULTIMASK_EVERY - 1
+            out = model(pixel_values=pixels, input_boxes=boxes, multimask_output=multimask)
+            weight = _around_boxes(boxes) * torch.where(by_hole, one.hole_weight, 1.0)
+            return segmentation_loss(out.pred_masks, out.iou_scores, weight, cover)
 
-    train(model, args.steps, PEAK_RATE, loss_of_step, lambda average: average.save_pretrained(args.folder))
+        model = train(
+            model, one.steps, one.peak_rate, loss_of_step, lambda average: average.save_pretrained(args.folder)
+        )
 
 
 def new_model() -> Any:
@@ -116,17 +135,32 @@ def prepared(scene: Scene) -> Sample:
     boxes = np.array([cv2.boundingRect(seen.mask.view(np.uint8)) for seen in scene.objects], np.float32)
     boxes[:, 2:] += boxes[:, :2]
     cover = np.zeros((len(boxes), TARGET_PX, TARGET_PX), np.uint8)
+    by_hole = np.zeros(cover.shape, np.bool_)
     in_target = tuple(side * TARGET_PX // SQUARE_PX for side in used)
     for i, seen in enumerate(scene.objects):
         small = cv2.resize(seen.mask.astype(np.uint8) * 255, in_target, interpolation=cv2.INTER_AREA)
         cover[i, : in_target[1], : in_target[0]] = small
-    return Sample(rgb, boxes * np.float32(scale), cover)
+        by_hole[i, : in_target[1], : in_target[0]] = _by_hole(seen.mask, in_target)
+    return Sample(rgb, boxes * np.float32(scale), cover, by_hole)
 
 
-def batch(pool: Pool[Sample], rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pixels (B, 3, square, square), boxes (B, n, 4) shaken a little as a detector's are, cover (B, n, t, t)."""
+def _by_hole(mask: NDArray[np.bool_], size_wh: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Cells of the target's grid that are in a hole of the mask, or at most two cells from one."""
+    holes = np.zeros(mask.shape, np.uint8)
+    contours, tree = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    inner = [contour for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True) if parent >= 0]
+    cv2.drawContours(holes, inner, -1, 1, cv2.FILLED)
+    small = cv2.resize(holes & ~mask, size_wh, interpolation=cv2.INTER_NEAREST)
+    return cv2.dilate(small, np.ones((5, 5), np.uint8)).astype(np.bool_)
+
+
+def batch(
+    pool: Pool[Sample], rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels (B, 3, square, square), boxes (B, n, 4) shaken a little as a detector's are, cover and whether it is by
+    a hole (B, n, t, t)."""
     pixels = torch.zeros(BATCH, 3, SQUARE_PX, SQUARE_PX)
-    boxes, covers = np.zeros((BATCH, OBJECTS, 4), np.float32), []
+    boxes, covers, by_holes = np.zeros((BATCH, OBJECTS, 4), np.float32), [], []
     for row, sample in enumerate(pool.pick(BATCH)):
         height, width = sample.rgb.shape[:2]
         picture = torch.from_numpy(sample.rgb).permute(2, 0, 1).float() / 255
@@ -136,13 +170,16 @@ def batch(pool: Pool[Sample], rng: np.random.Generator) -> tuple[torch.Tensor, t
         sides = np.tile(exact[:, 2:] - exact[:, :2], 2)
         boxes[row] = exact + rng.normal(0, BOX_JITTER, (OBJECTS, 4)) * sides
         covers.append(sample.cover[objects])
-    return pixels, torch.from_numpy(boxes), torch.from_numpy(np.stack(covers)).float() / 255
+        by_holes.append(sample.by_hole[objects])
+    cover = torch.from_numpy(np.stack(covers)).float() / 255
+    return pixels, torch.from_numpy(boxes), cover, torch.from_numpy(np.stack(by_holes))
 
 
 def segmentation_loss(
-    logits: torch.Tensor, scores: torch.Tensor, boxes: torch.Tensor, cover: torch.Tensor
+    logits: torch.Tensor, scores: torch.Tensor, weight: torch.Tensor, cover: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """`logits` (B, n, m, low, low): of m masks a box the best one learns; each score is taught its mask's IoU.
+    `weight` and `cover`: (B, n, t, t).
 
     They are judged enlarged, as they are used: thin shapes lie between the cells of the small grid.
     """
@@ -150,7 +187,7 @@ def segmentation_loss(
     large = interpolate(logits.flatten(0, 1), size=TARGET_PX, mode="bilinear", align_corners=False)
     large = large.view(*logits.shape[:3], TARGET_PX, TARGET_PX)
     target = cover[:, :, None].expand_as(large)
-    weight = _around_boxes(boxes)[:, :, None].expand(-1, -1, count, -1, -1)
+    weight = weight[:, :, None].expand(-1, -1, count, -1, -1)
     entropy = binary_cross_entropy_with_logits(large, target, reduction="none")
     entropy = (entropy * weight).sum((-1, -2)) / weight.sum((-1, -2))
     probability = large.sigmoid()

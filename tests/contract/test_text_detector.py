@@ -17,7 +17,7 @@ from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, plan_of, two_swabs
 
 PLAN = plan_of("red gauze", "blue gauze", distractors=("green scissors",))
 LEAST_SCORE = 0.2  # the bundled model is small: what it finds has to be right, not certain
-SIZES_PX = [(320, 224), (200, 260), (320, 224), (150, 150), (200, 260)]
+SIZES_PX = [(640, 448), (400, 520), (640, 448), (300, 300), (400, 520)]
 
 
 @pytest.fixture(scope="module", params=["scripted", "bundled"])
@@ -63,7 +63,7 @@ def test_any_batch_gives_the_same_answers(detector: TextDetector, batch: int) ->
 
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
-        np.testing.assert_allclose(one.boxes_xyxy_px, other.boxes_xyxy_px, atol=1e-4 * 320)
+        np.testing.assert_allclose(one.boxes_xyxy_px, other.boxes_xyxy_px, atol=1e-4 * 640)
 
 
 @pytest.mark.parametrize("prompts", [("blue gauze", "red gauze"), ("red gauze",), ()])
