@@ -197,9 +197,10 @@ def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> 
     push.sandbox.fault("reset_after", match=SAVE)
     for again in ((), ("--retry-failed",)):
         result = push.push(*again)
-        assert (result["exit"], result["labelled"]) == (3, 0)
+        assert result["exit"] == 3
         assert set(result["set_aside"]) == {"read_back"}
-    assert not ours(push.sandbox)
+    # Only what has no coordinates to round: bitmasks.
+    assert {label.name for label in ours(push.sandbox)} <= {"black forceps", "steel scissors"}
 
 
 @pytest.mark.filterwarnings("ignore:_remove_from:DeprecationWarning")  # the SDK warns of itself
