@@ -191,6 +191,17 @@ def test_a_row_missing_from_an_answer_is_noticed(push: Command, undisturbed: lis
     assert_same_labels(push.sandbox, undisturbed)
 
 
+def test_a_push_that_an_outage_stops_tells_and_shows_what_it_has_written(push: Command) -> None:
+    push.sandbox.fault("status", times=1000, status=503, after=2, match=SAVE)
+    arguments = ("push", "--project", push.project, "--yes", "--json")
+    done = push(*arguments, AUTOLABEL_WRITE_ROWS="1")
+    assert done.returncode == 75
+    result = json.loads(done.stdout)
+    assert (result["labelled"], result["pending"] > 0) == (2, True)
+    assert result["stopped_by"]
+    assert "<b>12</b> label rows" in Path(result["report"]).read_text()
+
+
 def test_coarse_rounding_by_the_server_is_reported_not_hidden(push: Command) -> None:
     """Whether the answer is lost or the row is tried again: what differs from what was sent never reaches main."""
     push.sandbox.admin("POST", "settings", {"coordinate_decimals": 2})
