@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 import secrets
 import shutil
@@ -15,8 +14,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import filelock
 
 from autolabel.core.lint import Finding, lint
 from autolabel.core.prompts import Shape, needs_mask
@@ -30,9 +27,10 @@ from autolabel.core.rows import (
     in_queue_order,
 )
 from autolabel.documents import Document, is_path
-from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError
+from autolabel.errors import PermanentDiskError, PermanentUsageError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
+from autolabel.locks import hold, is_held
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.preview import invent_classes, preview
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.report import Page
 
-LOOK = "look-"
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -55,6 +52,7 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 class Session:
     """A project opened for one command, with all that a run needs. Made by `open_session`."""
 
+    run_id: str
     project: Project
     recipe: Recipe
     left_to_people: tuple[OntologyClass, ...]
@@ -76,11 +74,19 @@ class Session:
     def plan(self, options: Options) -> Plan:
         return make_plan(self.ports.source, self.ports.ledger, self.project, self.recipe, options)
 
-    def run(self, plan: Plan, *, saves: bool = True) -> tuple[Run, Album]:
-        """A run, and what it is going to show."""
-        run_id = new_id()
-        album = new_album(self.settings, self.project.classes, run_id)
-        return Run(plan, self.recipe, self.ports, run_id, album, saves=saves), album
+    @contextmanager
+    def running(self, plan: Plan, *, saves: bool = True) -> Iterator[tuple[Run, Album]]:
+        """A run, and what it is going to show.
+
+        Runs on several devices share a project's rows. A second one on the same device would find no memory there,
+        and so raises TransientBusyError; as does any beside one that may not have others beside it.
+        """
+        uuid, device = plan.job.project_hash, re.sub(r"[^\w.-]", "_", self.settings.device)
+        holder, folder = f"run {self.run_id}", self.settings.home / "locks"
+        shared = plan.job.destination in (Destination.MAIN, Destination.BRANCH)
+        with hold(folder / f"{uuid}.lock", holder, shared=shared), hold(folder / f"{uuid}-{device}.lock", holder):
+            album = new_album(self.settings, self.project.classes, self.run_id)
+            yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
     def page(self, run: Run) -> Page:
         """What the run's report says."""
@@ -206,7 +212,7 @@ def run_preview(
     preview_id = f"preview-{new_id()}"
     album = new_album(settings, glance.project.classes, preview_id)
     with (
-        _spool(settings.home, f"{LOOK}{os.getpid()}") as spool,
+        _spool(settings.home, preview_id) as spool,
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
         closing(_inference(settings, glance.recipe)) as inference,
     ):
@@ -230,18 +236,14 @@ def _make_private(folder: Path) -> None:
 
 def open_ledger(settings: Settings) -> Ledger:
     _make_private(settings.home)
-    return Ledger(settings.home / "ledger.sqlite", time.time)
+    return Ledger(settings.home / "ledger.sqlite", time.time, lambda run_id: is_held(_life(settings.home, run_id)))
 
 
 @contextmanager
-def open_session(settings: Settings, project: str, *, exclusive: bool) -> Iterator[Session]:
-    """Open a project for a push (`exclusive`: the only one on this machine) or for a look.
-
-    Raises TransientBusyError where an exclusive session is open already, and what its parts raise.
-    """
-    uuid = project_hash(project)
+def open_session(settings: Settings, project: str) -> Iterator[Session]:
+    """Open a project for a push or for a look. Raises what its parts raise."""
     config = load_config(settings.config)
-    with _opened(settings, uuid, lambda found: _recipe(config, found), exclusive=exclusive) as session:
+    with _opened(settings, project_hash(project), lambda found: _recipe(config, found)) as session:
         yield session
 
 
@@ -261,17 +263,13 @@ def open_run(settings: Settings, run_id: str) -> Iterator[tuple[Session, frozens
         raise PermanentUsageError(f"run {run_id} went to {record['destination']}, so there is nothing to publish")
     if not written:
         raise PermanentUsageError(f"run {run_id} wrote no rows, so there is nothing to publish")
-    with _opened(settings, record["project_hash"], lambda found: (recipe, ()), exclusive=True) as session:
+    with _opened(settings, record["project_hash"], lambda found: (recipe, ())) as session:
         yield session, written
 
 
 @contextmanager
 def _opened(
-    settings: Settings,
-    uuid: str,
-    choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]],
-    *,
-    exclusive: bool,
+    settings: Settings, uuid: str, choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]]
 ) -> Iterator[Session]:
     from autolabel.remote.client import connect
     from autolabel.remote.sink import EncordSink
@@ -279,16 +277,14 @@ def _opened(
 
     with ExitStack() as stack:
         ledger = stack.enter_context(closing(open_ledger(settings)))
-        if exclusive:
-            stack.enter_context(_locked(settings.home, uuid))
         connection = connect(uuid, settings.domain, ssh_key(settings))
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         inference = stack.enter_context(closing(_inference(settings, recipe)))
-        spool = stack.enter_context(_spool(settings.home, uuid if exclusive else f"{LOOK}{os.getpid()}"))
-        yield Session(project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
+        spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
+        yield Session(run_id, project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
 
 
 def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
@@ -297,48 +293,34 @@ def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
     )
 
 
-@contextmanager
-def _locked(home: Path, uuid: str) -> Iterator[None]:
-    """One run a project; the lock dies with the process that holds it, however it ends."""
-    folder = home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(folder / f"{uuid}.lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise TransientBusyError(f"another run holds project {uuid} and does the work; nothing to do") from None
+def _life(home: Path, name: str) -> Path:
+    """Held for as long as the process lives that has this spool folder, and the run of this name."""
+    return home / "spool" / f"{name}.lock"
 
 
 @contextmanager
 def _spool(home: Path, name: str) -> Iterator[Path]:
-    """A folder for media, empty and private: a project's under its lock, or one of a process that only looks.
+    """A folder for media, empty and private; what killed processes left of theirs goes away.
 
-    What was left by a killed run of the same name, or by killed processes that looked, goes away.
     Raises PermanentDiskError where whoever uses it finds the disk full: that is no row's fault.
     """
+    _make_private(home / "spool")
+    for left in (home / "spool").iterdir():
+        if left.suffix != ".lock" and not is_held(_life(home, left.name)):
+            shutil.rmtree(left, ignore_errors=True)
+            _life(home, left.name).unlink(missing_ok=True)
     folder = home / "spool" / name
-    looks = (home / "spool").glob(f"{LOOK}*")
-    for left in (folder, *(look for look in looks if not _is_alive(int(look.name.removeprefix(LOOK))))):
-        shutil.rmtree(left, ignore_errors=True)
-    _make_private(folder)
     try:
-        yield folder
+        with hold(_life(home, name), name):
+            folder.mkdir(mode=0o700)
+            yield folder
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise PermanentDiskError(f"the disk under AUTOLABEL_HOME ({home}) is full: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # alive, and somebody else's
-    return True
+        _life(home, name).unlink(missing_ok=True)
 
 
 def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:

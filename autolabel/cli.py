@@ -65,7 +65,7 @@ def push(
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
-    with open_session(_settings(config), project, exclusive=not dry_run) as session:
+    with open_session(_settings(config), project) as session:
         options = session.options(destination=to, dataset=dataset, limit=limit, retry_failed=retry_failed)
         plan = session.plan(options)
         if dry_run or asks:
@@ -228,7 +228,7 @@ def demo(
     with running(home / "sandbox", scenario="demo") as served:
         changes = {"domain": served["domain"], "ssh_key_file": Path(served["ssh_key_file"]), "home": home}
         settings = read_settings(env_file=None).model_copy(update={**changes, "config": "demo"})
-        with open_session(settings, next(iter(served["projects"].values())), exclusive=True) as session:
+        with open_session(settings, next(iter(served["projects"].values()))) as session:
             options = session.options()
             plan = session.plan(options)
             _show_plan(session, plan, as_json=False)
@@ -259,12 +259,12 @@ def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, s
     """Run the plan, print what became of it however it ends, and end with the exit code that says so."""
     from autolabel.console import progress
 
-    run, album = session.run(plan, saves=saves)
-    try:
-        with progress(len(plan.todo)) as on_step:
-            run.execute(options, on_step)
-    finally:
-        _show_result(session, run, album, as_json=as_json)
+    with session.running(plan, saves=saves) as (run, album):
+        try:
+            with progress(len(plan.todo)) as on_step:
+                run.execute(options, on_step)
+        finally:
+            _show_result(session, run, album, as_json=as_json)
     raise typer.Exit(_exit_code(run.summary(), plan))
 
 

@@ -210,7 +210,7 @@ def print_status(
             run["id"],
             run["destination"],
             run["recipe_id"][:8],
-            _ended(done),
+            _ended(run, done),
             str(done.get("labelled", "")),
             str(sum(done["objects"].values()) if done else ""),
             str(done.get("pending", "")),
@@ -234,7 +234,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     out.print(", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in Severity))
 
 
-def _ended(summary: Mapping[str, Any]) -> str:
+def _ended(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     if not summary:
-        return "killed or under way"
+        return "under way" if run["is_alive"] else "killed"
     return "stopped" if summary["stopped_by"] else "finished"

@@ -9,7 +9,7 @@
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
-    │   ├── PermanentDiskError         no room for media                                          (exit 1)
+    │   ├── PermanentDiskError         no room on the disk                                        (exit 1)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
     │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
     └── TransientError                 the next run may well succeed
@@ -17,6 +17,7 @@
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
         ├── TransientMediaError        a row's file is not to be had now, though others are       (row)
         ├── TransientWorkerDiedError   the inference process ended without an answer, or hung     (row)
+        ├── TransientLedgerError       another process does not let go of the ledger               (exit 75)
         └── TransientBusyError         another run holds the project and does the work            (exit 0)
 
 A message says what happened to which row, that nothing was lost where that is so, and what to do next.
@@ -114,6 +115,10 @@ class TransientMediaError(TransientError):
 
 
 class TransientWorkerDiedError(TransientError):
+    pass
+
+
+class TransientLedgerError(TransientError):
     pass
 
 

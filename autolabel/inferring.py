@@ -14,11 +14,12 @@ from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
 from autolabel.errors import PermanentMediaError, PermanentModelError, TransientError, TransientMediaError
-from autolabel.ledger import Chunk, Job, Ledger, Record
+from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.protocols import Clip, ClipFailure, Inference
 from autolabel.recipe import Recipe
-from autolabel.tally import Tally
+from autolabel.states import Chunk, Job, Record, State
+from autolabel.tally import OVERTAKEN, Tally
 from autolabel.tracking import BoxTracker, by_class
 
 CHUNK_FRAMES = 32
@@ -47,7 +48,7 @@ class Eyes:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some frames of a row that are asked for together; or, without a clip, why there are none."""
+    """Some frames of a row that are asked for together; without a clip there are none: why, or all are kept."""
 
     row: LabelRow
     clip: Clip | None
@@ -66,11 +67,13 @@ class _Part:
 class Inferring:
     """The first half of a run.
 
-    `clips`: of rows that came to an end, the frames that were looked at, in files that whoever takes them deletes.
+    - `clips`: of rows that came to an end, the frames that were looked at, in files that whoever takes them deletes.
+    - `claimed`: rows that are this run's own, as they stood when it got them.
     """
 
     def __init__(self, eyes: Eyes, job: Job, recipe: Recipe, run_id: str, tally: Tally) -> None:
         self.clips: dict[str, list[Clip]] = {}
+        self.claimed: dict[str, Record] = {}
         self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
         self._failed: set[str] = set()
         self._unanswered: list[Inferred] = []
@@ -83,25 +86,38 @@ class Inferring:
         options: Options,
         on_step: Callable[[Tally], None],
     ) -> Generator[Inferred]:
-        """Every row, those in `stored` first, then fresh ones, suspects last and alone.
+        """Every row that no other run has, those in `stored` first, then fresh ones, suspects last and alone.
 
+        Rows are claimed a few at a time, just before they are needed: several runs share a project that way.
         A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
         Raises PermanentModelError when the models fail on several rows in succession and on no other between them.
         """
-        yield from ((row, None) for row in todo if row.data_hash in stored)
+        claimed = partial(self._claimed, seen=records, size=options.write_rows)
+        yield from ((row, None) for row in claimed(row for row in todo if row.data_hash in stored))
         fresh = [(row, _deaths(records.get(row.data_hash))) for row in todo if row.data_hash not in stored]
         ordinary = [row for row, deaths in fresh if deaths < SUSPECT_ATTEMPTS]
         suspects = [row for row, deaths in fresh if SUSPECT_ATTEMPTS <= deaths < SUSPECT_ATTEMPTS + STRIKES]
-        for row, deaths in fresh:
-            if deaths >= SUSPECT_ATTEMPTS + STRIKES:
-                yield row, ClipFailure(Reason.CRASH, f"{deaths} runs ended while they worked on it")
+        lost = {row.data_hash: deaths for row, deaths in fresh if deaths >= SUSPECT_ATTEMPTS + STRIKES}
+        for row in claimed(row for row, _ in fresh if row.data_hash in lost):
+            yield row, ClipFailure(Reason.CRASH, f"{lost[row.data_hash]} runs ended while they worked on it")
         for rows, size in ((ordinary, options.batch_frames), (suspects, 1)):
             ahead = options.download_threads + (0 if any(row.frames > 1 for row in rows) else 2 * size)
-            fetched = prefetch(rows, self._fetch, options.download_threads, ahead, self._eyes.abandon)
+            fetched = prefetch(claimed(rows), self._fetch, options.download_threads, ahead, self._eyes.abandon)
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
                 yield from self._trusted(list(self._infer(batch)))
                 on_step(self._tally)
         yield from self._unanswered
+
+    def _claimed(self, rows: Iterable[LabelRow], seen: Mapping[str, Record], size: int) -> Iterator[LabelRow]:
+        for batch in in_batches(rows, size):
+            claims = self._eyes.ledger.claim(self._job, self._run_id, [row.data_hash for row in batch], seen)
+            self.claimed |= claims.taken
+            self._tally.elsewhere.update(claims.elsewhere.values())
+            yield from (row for row in batch if row.data_hash in claims.taken)
+
+    def _is_fresh(self, row: LabelRow) -> bool:
+        """Whether it was still to be inferred when this run got it."""
+        return self.claimed[row.data_hash].state == State.LEASED
 
     def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
         """A row's instances out of its stored detections; what they leave out is counted."""
@@ -121,15 +137,18 @@ class Inferring:
     def _fetch(self, row: LabelRow) -> list[Clip] | ClipFailure | None:
         """None for a download that failed for now: the row stays claimed, and the next run starts it again.
 
-        That is counted only where the row is to blame: a platform that is out of reach sets no row aside.
+        Nothing is fetched for a row that another run inferred since the plan was made.
+        A failure is counted only where the row is to blame: a platform that is out of reach sets no row aside.
         """
+        if not self._is_fresh(row):
+            return None
         try:
             return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
         except TransientError as error:
             is_own, ledger = isinstance(error, TransientMediaError), self._eyes.ledger
-            runs = ledger.count_failed_download(self._job, row.data_hash) if is_own else 0
+            runs = ledger.count_failed_download(self._job, self._run_id, row.data_hash) if is_own else 0
             if runs >= DOWNLOAD_RUNS:
                 return ClipFailure(Reason.DOWNLOAD, f"{error}, in {runs} runs; --retry-failed takes it up again")
             self._tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
@@ -137,7 +156,9 @@ class Inferring:
 
     def _parts(self, fetched: Iterable[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[_Part]:
         for row, clips in fetched:
-            if isinstance(clips, ClipFailure):
+            if not self._is_fresh(row):
+                yield _Part(row, None)
+            elif isinstance(clips, ClipFailure):
                 yield _Part(row, None, failure=clips)
             elif clips is not None:
                 self.clips[row.data_hash] = clips
@@ -177,7 +198,7 @@ class Inferring:
         with self._attempt([clip.data_hash]):
             inference = self._eyes.inference
             times_s = ask_alone(inference, partial(inference.frame_times_s, clip))
-        self._eyes.ledger.give_back_attempt(self._job, [clip.data_hash])
+        self._eyes.ledger.give_back_attempt(self._job, self._run_id, [clip.data_hash])
         return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
 
     def _trusted(self, ended: Sequence[Inferred]) -> Iterator[Inferred]:
@@ -185,7 +206,7 @@ class Inferring:
         failed = [one for one in ended if one[1] and one[1].reason == Reason.INVALID_OUTPUT]
         self._unanswered += failed
         yield from (one for one in ended if one not in failed)
-        if any(failure is None for _, failure in ended):
+        if any(failure is None and self._is_fresh(row) for row, failure in ended):
             yield from self._unanswered
             self._unanswered.clear()
         elif len(self._unanswered) >= STRIKES:
@@ -198,7 +219,7 @@ class Inferring:
 
     def _infer(self, batch: Sequence[_Part]) -> Iterator[Inferred]:
         for part in batch:
-            if part.failure:
+            if part.clip is None:
                 yield from self._end(part.row, part.failure)
         asked = [(part, part.clip) for part in batch if part.clip and part.row.data_hash not in self._failed]
         if not asked:
@@ -210,36 +231,49 @@ class Inferring:
             for (part, _), answer in zip(asked, answers, strict=True)
             if isinstance(answer, ClipFailure)
         }
-        self._eyes.ledger.give_back_attempt(self._job, [row.data_hash for row in failures])
+        self._eyes.ledger.give_back_attempt(self._job, self._run_id, [row.data_hash for row in failures])
         chunks = [
             Chunk(part.row.data_hash, answer, part.ends_row)
             for (part, _), answer in zip(asked, answers, strict=True)
             if not isinstance(answer, ClipFailure) and part.row not in failures
         ]
-        self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
+        kept = self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
         self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
         for row, failure in failures.items():
             yield from self._end(row, failure)
         for part, _ in asked:
-            if part.ends_row and part.row not in failures:
+            if part.row in failures:
+                continue
+            if part.row.data_hash not in kept:
+                self._lose(part.row)
+            elif part.ends_row:
                 yield from self._end(part.row, None)
 
     @contextmanager
     def _attempt(self, data_hashes: Sequence[str]) -> Iterator[None]:
         """Counted while it lasts, so that whatever kills this run is counted; given back for any other end."""
-        self._eyes.ledger.start_attempt(self._job, data_hashes)
+        self._eyes.ledger.start_attempt(self._job, self._run_id, data_hashes)
         try:
             yield
         except BaseException:
-            self._eyes.ledger.give_back_attempt(self._job, data_hashes)
+            self._eyes.ledger.give_back_attempt(self._job, self._run_id, data_hashes)
             raise
 
     def _end(self, row: LabelRow, failure: ClipFailure | None) -> Iterator[Inferred]:
         if failure:
-            self._failed.add(row.data_hash)
-            for clip in self.clips.pop(row.data_hash, []):
-                clip.path.unlink(missing_ok=True)
+            self._give_up(row)
         yield row, failure
+
+    def _lose(self, row: LabelRow) -> None:
+        """Another run took the row over, since this one stood still too long; what is left of it is that run's."""
+        if row.data_hash not in self._failed:
+            self._tally.elsewhere[OVERTAKEN] += 1
+            self._give_up(row)
+
+    def _give_up(self, row: LabelRow) -> None:
+        self._failed.add(row.data_hash)
+        for clip in self.clips.pop(row.data_hash, []):
+            clip.path.unlink(missing_ok=True)
 
 
 def _deaths(record: Record | None) -> int:

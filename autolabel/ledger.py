@@ -1,128 +1,62 @@
-"""Our own durable record of every label row: its state, detections and receipts. SQLite, one transaction a step.
-
-States and the only ways between them:
-
-    found -> leased -> inferred -> intent -> written -> done
-    found, leased, inferred, intent, written -> left_alone   (a person came first; looked at again on the next run)
-    leased, inferred, intent, written        -> set_aside    (tried, refused, with its reason)
-    leased                                   -> found        (the run that held it ended)
-    inferred                                 -> done         (no detections: nothing to write)
-    written                                  -> intent       (the run died before the task moved on: written again)
-    left_alone, set_aside                    -> found        (it has become free; somebody asked for another try)
-"""
+"""Our own durable record of every label row: its state, detections and receipts. SQLite, one transaction a step."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
-from autolabel.errors import PermanentLedgerError
+from autolabel.errors import AutolabelError, PermanentLedgerError, TransientLedgerError
 from autolabel.protocols import Receipt
 from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
+from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Move, Record, State
 
 BUSY_TIMEOUT_S = 30
-
-
-class State(StrEnum):
-    FOUND = "found"
-    LEASED = "leased"
-    INFERRED = "inferred"
-    INTENT = "intent"
-    WRITTEN = "written"
-    DONE = "done"
-    LEFT_ALONE = "left_alone"
-    SET_ASIDE = "set_aside"
-
-
-_ENDS = frozenset({State.LEFT_ALONE, State.SET_ASIDE})
-ALLOWED: Mapping[State, frozenset[State]] = {
-    State.FOUND: frozenset({State.LEASED, State.LEFT_ALONE}),
-    State.LEASED: _ENDS | {State.FOUND, State.INFERRED},
-    State.INFERRED: _ENDS | {State.INTENT, State.DONE},
-    State.INTENT: _ENDS | {State.INTENT, State.WRITTEN},
-    State.WRITTEN: _ENDS | {State.INTENT, State.DONE},
-    State.DONE: frozenset(),
-    State.LEFT_ALONE: frozenset({State.FOUND}),
-    State.SET_ASIDE: frozenset({State.FOUND}),
-}
-
+LEASE_S = 900.0
+"""What a run has claimed is its own for so long after its last step: much longer than any one chunk takes."""
 
 _NO_TROUBLE = {"attempts": 0, "failed_downloads": 0}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One recipe on one project towards one destination: what a row's state belongs to."""
-
-    project_hash: str
-    recipe_id: str
-    destination: str
-
-
-@dataclass(frozen=True)
-class Record:
-    """`intent_digest`: of the last write that was announced for the row."""
-
-    state: State
-    reason: str | None
-    attempts: int
-    run_id: str
-    intent_digest: str | None = None
-
-    @property
-    def is_set_aside(self) -> bool:
-        return self.state == State.SET_ASIDE
-
-
-@dataclass(frozen=True)
-class Move:
-    """A step of one row: where to, and for `left_alone` and `set_aside` why."""
-
-    data_hash: str
-    state: State
-    reason: str | None = None
-    message: str | None = None
-    intent_digest: str | None = None
-    receipt: Receipt | None = None
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """What inference said of some frames of a row (at least one, in order); `ends_row` with the last of them."""
-
-    data_hash: str
-    frames: Sequence[FrameLabels]
-    ends_row: bool
 
 
 class Ledger:
     """All access to the file. Every method is one transaction, durable when it returns; safe between threads.
 
-    Raises PermanentLedgerError, before anything is written remotely, for a file that cannot be trusted.
+    A row under way belongs to the run that claimed it: until it is settled, until that run ends or dies, or until
+    the run has taken no step for `lease_s`. Steps of a row by another run are left out. `is_alive` tells of a run
+    that has not ended whether its process still lives.
+
+    Raises PermanentLedgerError, before anything is written remotely, for a file that cannot be trusted, and
+    TransientLedgerError where another process does not let go of it.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        self._path, self._clock = path, clock
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float],
+        is_alive: Callable[[str], bool] = lambda run_id: True,
+        lease_s: float = LEASE_S,
+    ) -> None:
+        self._path, self._clock, self._is_alive, self._lease_s = path, clock, is_alive, lease_s
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(self._engine, "connect", schema.on_connect)
         sa.event.listen(self._engine, "begin", schema.on_begin)
         try:
             self._open()
-        except PermanentLedgerError:
+        except AutolabelError:
             self.close()
             raise
 
     def _open(self) -> None:
+        schema.check_place(self._path, psutil.disk_partitions(all=True))
         with self._read() as db:
             version = schema.checked_version(db, self._path)
         if version == schema.VERSION:
@@ -144,9 +78,12 @@ class Ledger:
             yield db
 
     @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        """One transaction, alone from its beginning, on the disk when the block ends."""
+    def _write(self, run_id: str | None = None) -> Iterator[sa.Connection]:
+        """One transaction, alone from its beginning, on the disk when the block ends; it renews the run's lease."""
         with self._trusted(), self._engine.connect().execution_options(writes=True) as db, db.begin():
+            if run_id is not None:
+                until = self._clock() + self._lease_s
+                db.execute(RUN.update().where(RUN.c.id == run_id).values(lease_until=until))
             yield db
 
     @contextmanager
@@ -154,6 +91,8 @@ class Ledger:
         try:
             yield
         except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise TransientLedgerError(f"another process keeps the ledger {self._path} locked") from error
             raise PermanentLedgerError(
                 f"the ledger {self._path} cannot be used ({error.orig}), so nothing more is written to the platform; "
                 "free the disk or restore the file, then run again"
@@ -162,7 +101,8 @@ class Ledger:
     # Runs
 
     def start_run(self, run_id: str, job: Job, title: str, recipe: Mapping[str, Any]) -> None:
-        """Open a run. Rows still leased belong to a run that died: callers hold the project's lock."""
+        """Open a run. Raises PermanentDiskError where the disk has no room for what it will keep."""
+        schema.check_room(self._path)
         with self._write() as db:
             db.execute(
                 RUN.insert().values(
@@ -173,22 +113,22 @@ class Ledger:
                     recipe=json.dumps(recipe),
                     destination=job.destination,
                     started_at=self._clock(),
+                    lease_until=self._clock() + self._lease_s,
                 )
             )
-            stale = db.scalars(sa.select(ROW.c.data_hash).where(_of(job), ROW.c.state == State.LEASED)).all()
-            self._apply(db, job, run_id, [Move(data_hash, State.FOUND) for data_hash in stale])
 
     def finish_run(self, run_id: str, summary: Mapping[str, Any]) -> None:
         with self._write() as db:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
             db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
 
-    def written_to(self, job: Job, branch: str) -> frozenset[str]:
-        """Data hashes of rows for which there is a receipt of this recipe on a branch."""
+    def written_to(self, job: Job, branch: str, data_hashes: Sequence[str]) -> frozenset[str]:
+        """Which of these rows have a receipt of this recipe on a branch."""
         where = sa.and_(
             RECEIPT.c.project_hash == job.project_hash,
             RECEIPT.c.recipe_id == job.recipe_id,
             RECEIPT.c.branch == branch,
+            RECEIPT.c.data_hash.in_(data_hashes),
         )
         with self._read() as db:
             return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
@@ -206,75 +146,130 @@ class Ledger:
         return dict(found) if found else None
 
     def runs(self, limit: int) -> list[dict[str, Any]]:
-        """The latest runs, newest first."""
+        """The latest runs, newest first, each with whether it is still under way: `is_alive`."""
         with self._read() as db:
             rows = db.execute(sa.select(RUN).order_by(RUN.c.started_at.desc()).limit(limit)).mappings().all()
-        return [dict(row) for row in rows]
+        return [{**row, "is_alive": row["finished_at"] is None and self._is_alive(row["id"])} for row in rows]
 
     # Rows
 
     def records(self, job: Job) -> dict[str, Record]:
         """All rows of a job, by data hash."""
-        columns = (ROW.c.data_hash, ROW.c.state, ROW.c.reason, ROW.c.attempts, ROW.c.run_id, ROW.c.intent_digest)
-        query = sa.select(*columns).where(_of(job))
         with self._read() as db:
-            return {key: Record(State(state), *rest) for key, state, *rest in db.execute(query)}
+            return self._records(db, _of(job))
 
-    def find(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
-        """Take rows up as `found`: new ones, and those that ended as left alone or set aside."""
-        known = self.records(job)
-        fresh = [key for key in data_hashes if key not in known]
-        ended = [key for key in data_hashes if key in known and known[key].state in _ENDS]
-        with self._write() as db:
-            for key in fresh:
+    def _records(self, db: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, Record]:
+        columns = (ROW.c.data_hash, ROW.c.state, ROW.c.reason, ROW.c.attempts, ROW.c.run_id, ROW.c.intent_digest)
+        found = db.execute(sa.select(*columns).where(where))
+        return {key: Record(State(state), *rest) for key, state, *rest in found}
+
+    def claim(self, job: Job, run_id: str, data_hashes: Sequence[str], seen: Mapping[str, Record]) -> Claims:
+        """Take rows for a run: those that nobody has under way, or settled since they were `seen`.
+
+        They end as `leased`, or further where an earlier run got: `inferred` where all detections are kept.
+        """
+        with self._write(run_id) as db:
+            elsewhere = self._take_up(db, job, run_id, data_hashes, seen)
+            mine = sa.and_(_of(job), ROW.c.data_hash.in_(set(data_hashes) - set(elsewhere)))
+            taken = self._records(db, mine)
+            if done := [key for key, record in taken.items() if record.state == State.DONE]:
+                raise PermanentLedgerError(f"row {done[0]} is done and cannot be claimed; this is a bug")
+            fresh = [key for key, record in taken.items() if record.state == State.FOUND]
+            self._apply(db, job, run_id, [Move(key, State.LEASED) for key in fresh])
+            where = sa.and_(_all_detections(job.recipe_id), DETECTIONS.c.data_hash.in_(fresh))
+            kept = db.scalars(sa.select(DETECTIONS.c.data_hash).where(where)).all()
+            self._apply(db, job, run_id, [Move(key, State.INFERRED) for key in kept])
+            return Claims(self._records(db, mine), elsewhere)
+
+    def leave(self, job: Job, run_id: str, reasons: Mapping[str, str], seen: Mapping[str, Record]) -> frozenset[str]:
+        """Leave rows alone, each for its reason, also rows that are done; which of them it was.
+
+        As with `claim`, not those that another run has under way, or settled since they were `seen`.
+        """
+        with self._write(run_id) as db:
+            elsewhere = self._take_up(db, job, run_id, list(reasons), seen)
+            left = [Move(key, State.LEFT_ALONE, why) for key, why in reasons.items() if key not in elsewhere]
+            return self._apply(db, job, run_id, left)
+
+    def _take_up(
+        self, db: sa.Connection, job: Job, run_id: str, data_hashes: Sequence[str], seen: Mapping[str, Record]
+    ) -> dict[str, str]:
+        """Make rows this run's own, where they are free; for the others, whose they are."""
+        known = self._records(db, sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes)))
+        elsewhere: dict[str, str] = {}
+        for key in data_hashes:
+            if (now := known.get(key)) is None:
                 values = {**_key(job), "data_hash": key, "state": State.FOUND, "attempts": 0, "run_id": run_id}
                 db.execute(ROW.insert().values(values))
                 self._log(db, job, run_id, Move(key, State.FOUND))
-            self._apply(db, job, run_id, [Move(key, State.FOUND) for key in ended])
-            where = sa.and_(_of(job), ROW.c.data_hash.in_(ended))
-            db.execute(ROW.update().where(where).values(_NO_TROUBLE))
+            elif now != seen.get(key) if now.state in SETTLED else self._is_held(db, now.run_id, run_id):
+                elsewhere[key] = now.run_id
+            else:
+                ended = now.state in ENDS
+                values = {"run_id": run_id, **(_NO_TROUBLE if ended else {})}
+                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == key).values(values))
+                if ended or now.state == State.LEASED:
+                    self._apply(db, job, run_id, [Move(key, State.FOUND)])
+        return elsewhere
 
-    def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> None:
-        """Take rows one step on, all or none. Raises PermanentLedgerError for a step the table does not allow."""
-        with self._write() as db:
-            self._apply(db, job, run_id, moves)
+    def _is_held(self, db: sa.Connection, owner: str, run_id: str) -> bool:
+        """Whether a row's run is another one that lives and took a step within its lease."""
+        if owner == run_id:
+            return False
+        holding = sa.and_(RUN.c.id == owner, RUN.c.finished_at.is_(None), RUN.c.lease_until > self._clock())
+        return db.scalar(sa.select(sa.func.count()).where(holding)) == 1 and self._is_alive(owner)
 
-    def start_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
+    def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
+        """Take rows one step on, all or none; those that another run took over are left out. Which ones moved.
+
+        Raises PermanentLedgerError for a step the table does not allow.
+        """
+        with self._write(run_id) as db:
+            return self._apply(db, job, run_id, moves)
+
+    def start_attempt(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
         """Counted when rows start in the worker, before it can die on them; cleared by `put_detections`."""
-        self._count(job, data_hashes, 1)
+        self._count(job, run_id, data_hashes, 1)
 
-    def give_back_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
+    def give_back_attempt(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
         """For an attempt that ended for another reason than these rows."""
-        self._count(job, data_hashes, -1)
+        self._count(job, run_id, data_hashes, -1)
 
-    def _count(self, job: Job, data_hashes: Sequence[str], by: int) -> None:
-        with self._write() as db:
-            where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes))
+    def _count(self, job: Job, run_id: str, data_hashes: Sequence[str], by: int) -> None:
+        with self._write(run_id) as db:
+            where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes), ROW.c.run_id == run_id)
             db.execute(ROW.update().where(where).values(attempts=ROW.c.attempts + by))
 
-    def count_failed_download(self, job: Job, data_hash: str) -> int:
+    def count_failed_download(self, job: Job, run_id: str, data_hash: str) -> int:
         """In how many runs a row's media were not to be had by now; cleared by `put_detections`."""
         failed = ROW.c.failed_downloads
-        counting = ROW.update().where(_of(job), ROW.c.data_hash == data_hash).values(failed_downloads=failed + 1)
-        with self._write() as db:
-            return int(db.scalars(counting.returning(failed)).one())
+        where = sa.and_(_of(job), ROW.c.data_hash == data_hash, ROW.c.run_id == run_id)
+        with self._write(run_id) as db:
+            counted = db.scalar(ROW.update().where(where).values(failed_downloads=failed + 1).returning(failed))
+            return int(counted or 0)
 
-    def put_detections(self, job: Job, run_id: str, chunks: Sequence[Chunk]) -> None:
-        """Keep what inference said of some frames of each row; a row whose last chunk is kept is `inferred`."""
-        with self._write() as db:
-            for chunk in chunks:
+    def put_detections(self, job: Job, run_id: str, chunks: Sequence[Chunk]) -> frozenset[str]:
+        """Keep what inference said of some frames of each row; a row whose last chunk is kept is `inferred`.
+
+        Rows that another run took over are left out. Which ones were kept.
+        """
+        with self._write(run_id) as db:
+            asked = [chunk.data_hash for chunk in chunks]
+            mine = sa.and_(_of(job), ROW.c.data_hash.in_(asked), ROW.c.run_id == run_id)
+            owned = frozenset(db.scalars(sa.select(ROW.c.data_hash).where(mine)))
+            kept = [chunk for chunk in chunks if chunk.data_hash in owned]
+            for chunk in kept:
                 key = {"recipe_id": job.recipe_id, "data_hash": chunk.data_hash, "chunk": chunk.frames[0].frame_index}
                 values = {"body": pack(list(chunk.frames)), "ends_row": chunk.ends_row}
                 db.execute(insert(DETECTIONS).values(**key, **values).on_conflict_do_update(None, set_=values))
-                db.execute(ROW.update().where(_of(job), ROW.c.data_hash == chunk.data_hash).values(_NO_TROUBLE))
-            ended = [Move(chunk.data_hash, State.INFERRED) for chunk in chunks if chunk.ends_row]
-            self._apply(db, job, run_id, ended)
+            db.execute(ROW.update().where(mine).values(_NO_TROUBLE))
+            self._apply(db, job, run_id, [Move(chunk.data_hash, State.INFERRED) for chunk in kept if chunk.ends_row])
+            return owned
 
     def stored(self, recipe_id: str) -> frozenset[str]:
         """Data hashes of rows of which all detections are kept: they cost no inference any more."""
         with self._read() as db:
-            where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)
-            return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(where)))
+            return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(_all_detections(recipe_id))))
 
     def detections(self, recipe_id: str, data_hash: str) -> Iterator[FrameLabels]:
         """What inference said of a row so far, in frame order; one chunk in memory at a time."""
@@ -311,21 +306,27 @@ class Ledger:
             found = db.execute(query.where(ROW.c.state == State.SET_ASIDE).limit(limit)).mappings()
             return [dict(row) for row in found]
 
-    def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> None:
+    def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
+        """The steps of rows that are the run's own."""
+        moved = set()
         for move in moves:
             where = sa.and_(_of(job), ROW.c.data_hash == move.data_hash)
-            now = db.scalar(sa.select(ROW.c.state).where(where))
+            now, owner = db.execute(sa.select(ROW.c.state, ROW.c.run_id).where(where)).first() or (None, run_id)
+            if owner != run_id:
+                continue
             if now is None or move.state not in ALLOWED[State(now)]:
                 raise PermanentLedgerError(
                     f"row {move.data_hash} cannot go from {now} to {move.state}; this is a bug"
                 )
-            values = {"state": move.state, "reason": move.reason, "message": move.message, "run_id": run_id}
+            values = {"state": move.state, "reason": move.reason, "message": move.message}
             if move.intent_digest:
                 values["intent_digest"] = move.intent_digest
             db.execute(ROW.update().where(where).values(values))
             if move.receipt:
                 self._keep_receipt(db, job, run_id, move.data_hash, move.receipt)
             self._log(db, job, run_id, move)
+            moved.add(move.data_hash)
+        return frozenset(moved)
 
     def _keep_receipt(self, db: sa.Connection, job: Job, run_id: str, data_hash: str, receipt: Receipt) -> None:
         key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash}
@@ -350,3 +351,8 @@ def _key(job: Job) -> dict[str, str]:
 
 def _of(job: Job) -> sa.ColumnElement[bool]:
     return sa.and_(*(ROW.c[name] == value for name, value in _key(job).items()))
+
+
+def _all_detections(recipe_id: str) -> sa.ColumnElement[bool]:
+    """The last chunks of rows of which all detections are kept."""
+    return sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)

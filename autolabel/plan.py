@@ -19,9 +19,10 @@ from autolabel.core.rows import (
     reason_to_leave,
 )
 from autolabel.errors import PermanentInferenceError, PermanentMediaError, PermanentUsageError, TransientError
-from autolabel.ledger import Job, Ledger, Record, State
+from autolabel.ledger import Ledger
 from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
+from autolabel.states import Job, Record, State
 
 PROBE_ROWS = 3
 PROBE_FRAMES = 4
@@ -59,7 +60,6 @@ class Plan:
 
     - `gone`: data hashes of unfinished rows of the ledger that the project no longer lists.
     - `records`: what the ledger knows of each row; `stored`: rows whose detections it holds already.
-    - `on_branch`: rows that our branch got before.
     - `agent_stage`: the Agent stage whose tasks this run moves on; None where there is none, or not on this run.
     - `pathways`: outcome -> pathway uuid there.
     - `handed_over`: (row, outcome) of tasks there that are moved on although there is nothing to label.
@@ -75,7 +75,6 @@ class Plan:
     gone: tuple[str, ...]
     records: Mapping[str, Record]
     stored: frozenset[str]
-    on_branch: frozenset[str]
     agent_stage: Stage | None
     pathways: Mapping[str, str]
     handed_over: tuple[tuple[LabelRow, str], ...]
@@ -146,7 +145,6 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         gone=_gone(records, listed) if unfiltered else (),
         records=records,
         stored=ledger.stored(recipe.id),
-        on_branch=ledger.written_to(job, recipe.branch),
         agent_stage=mine,
         pathways=choose_pathways(mine, options.pathways) if mine is not None and moving else {},
         handed_over=handed_over,

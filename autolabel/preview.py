@@ -12,10 +12,10 @@ from autolabel.core.prompts import Shape
 from autolabel.core.rows import Destination, LabelRow, OntologyClass, Reason
 from autolabel.errors import PermanentMediaError, TransientError
 from autolabel.inferring import Eyes, Inferring
-from autolabel.ledger import Job, Move, State
 from autolabel.plan import Options
 from autolabel.protocols import Clip, Gallery
 from autolabel.recipe import Recipe
+from autolabel.states import Job
 from autolabel.tally import Tally
 
 COLORS = (
@@ -55,8 +55,6 @@ def preview(
     """
     tally = Tally()
     job = Job("", recipe.id, Destination.BRANCH)
-    eyes.ledger.find(job, "preview", [row.data_hash for row in rows])
-    eyes.ledger.move(job, "preview", [Move(row.data_hash, State.LEASED) for row in rows])
 
     def download(row: LabelRow, folder: Path) -> list[Clip]:
         try:

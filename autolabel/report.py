@@ -208,6 +208,7 @@ def row_lines(summary: Mapping[str, Any]) -> list[tuple[int, str]]:
         (summary["done_before"], "done by earlier runs"),
         *((count, f"left alone: {REASON_TEXT[Reason(why)]}") for why, count in summary["left_alone"].items()),
         *((count, f"set aside: {REASON_TEXT[Reason(why)]}") for why, count in summary["set_aside"].items()),
+        *((count, f"taken or settled meanwhile by {run}") for run, count in summary["elsewhere"].items()),
         (summary["pending"], "wait for the next run"),
     ]
     return [(count, text) for count, text in lines if count]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import sqlalchemy as sa
 
-from autolabel.errors import PermanentLedgerError
+from autolabel.errors import PermanentDiskError, PermanentLedgerError
 
-VERSION = 3
+VERSION = 4
+MIN_FREE_BYTES = 64 << 20
+NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs", "lustre", "gpfs", "beegfs"}
+)
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -22,6 +29,7 @@ RUN = sa.Table(
     sa.Column("recipe", sa.Text, nullable=False),
     sa.Column("destination", sa.Text, nullable=False),
     sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("lease_until", sa.Float),  # what it has claimed is its own until then, or until it ends
     sa.Column("finished_at", sa.Float),
     sa.Column("summary", sa.Text),
 )
@@ -78,8 +86,17 @@ EVENT = sa.Table(
 MIGRATIONS = {
     1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1",
     2: "ALTER TABLE row ADD COLUMN failed_downloads INTEGER NOT NULL DEFAULT 0",
+    3: "ALTER TABLE run ADD COLUMN lease_until FLOAT",
 }
 """From each schema version to the next."""
+
+
+class Mount(Protocol):
+    @property
+    def mountpoint(self) -> str: ...
+
+    @property
+    def fstype(self) -> str: ...
 
 
 def on_connect(raw: sqlite3.Connection, _record: object) -> None:
@@ -93,6 +110,33 @@ def on_begin(connection: sa.Connection) -> None:
     """Writers take the lock at once: a lock taken later can be refused in the middle of a transaction."""
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def check_place(path: Path, mounts: Sequence[Mount]) -> None:
+    """Raises PermanentLedgerError where the file lies on a network: its locks cannot be relied on there."""
+    kind = file_system(path, mounts)
+    if kind in NETWORK or kind.startswith(("fuse.sshfs", "fuse.s3", "fuse.gcs", "fuse.rclone")):
+        raise PermanentLedgerError(
+            f"the ledger {path} would lie on a network file system ({kind}), where locks cannot be relied on; "
+            "nothing was written. Set AUTOLABEL_HOME to a folder on a local disk"
+        )
+
+
+def file_system(path: Path, mounts: Sequence[Mount]) -> str:
+    """The kind of file system on which a path lies: that of the deepest mount above it; "" if none is known."""
+    whole = path.resolve()
+    above = [mount for mount in mounts if whole.is_relative_to(mount.mountpoint)]
+    return max(above, key=lambda mount: len(mount.mountpoint)).fstype if above else ""
+
+
+def check_room(path: Path, needed: int = MIN_FREE_BYTES) -> None:
+    """Raises PermanentDiskError where fewer bytes are free beside the file."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise PermanentDiskError(
+            f"the disk of the ledger {path} has {free >> 20} MB free and {needed >> 20} are needed; "
+            "nothing was written"
+        )
 
 
 def checked_version(db: sa.Connection, path: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +17,12 @@ from autolabel.core.rows import Destination, LabelRow, Reason
 from autolabel.engine import Background, in_batches
 from autolabel.errors import PermanentFloodError
 from autolabel.inferring import Eyes, Inferred, Inferring
-from autolabel.ledger import Ledger, Move, State
+from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, pathway_of
 from autolabel.protocols import Gallery, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
 from autolabel.recipe import Recipe
-from autolabel.tally import Tally
+from autolabel.states import Move, State
+from autolabel.tally import OVERTAKEN, Tally
 
 GUARD_ROWS, GUARD_FRAMES = 20, 200
 GUARD_LEAST_FRAMES = 20
@@ -70,7 +71,7 @@ class Run:
         """
         self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
         try:
-            self._take_up()
+            self._leave()
             self._work(options, on_step)
             self._hand_over()
         except BaseException as error:
@@ -109,6 +110,7 @@ class Run:
             "done_before": len(plan.done),
             "left_alone": dict(left),
             "set_aside": dict(aside),
+            "elsewhere": dict(tally.elsewhere),
             "pending": len(plan.todo) - tally.finished + plan.beyond_limit,
             "objects": dict(tally.objects),
             "dropped_by_cap": dict(tally.dropped_by_cap),
@@ -118,17 +120,11 @@ class Run:
             "stopped_by": tally.stopped_by,
         }
 
-    def _take_up(self) -> None:
-        """Record what the plan leaves alone, and claim what it does not."""
+    def _leave(self) -> None:
+        """Record what the plan leaves alone, and what is gone."""
         plan = self.plan
-        news = [(row, why) for row, why in plan.left_alone if _reason_on_record(plan, row) != why]
-        under_way = (State.INFERRED, State.INTENT, State.WRITTEN)
-        claimed = [row for row in plan.todo if _state(plan, row) not in under_way]
-        self._ledger.find(self._job, self.id, [row.data_hash for row in (*claimed, *(row for row, _ in news))])
-        self._move(Move(row.data_hash, State.LEFT_ALONE, why) for row, why in news)
-        self._move(Move(data_hash, State.LEFT_ALONE, Reason.GONE) for data_hash in plan.gone)
-        self._move(Move(row.data_hash, State.LEASED) for row in claimed)
-        self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
+        news = {row.data_hash: why for row, why in plan.left_alone if _reason_on_record(plan, row) != why}
+        self._ledger.leave(self._job, self.id, news | dict.fromkeys(plan.gone, Reason.GONE), plan.records)
 
     def _peek(self, stream: Iterator[Inferred]) -> list[Inferred]:
         """The first rows, judged before anything is written: GUARD_ROWS, or fewer that hold GUARD_FRAMES."""
@@ -159,42 +155,52 @@ class Run:
         """Write a batch and settle each of its rows, whatever its outcome."""
         outcomes: dict[str, Outcome | None] = {}
         writes: list[Write] = []
+        keys = [row.data_hash for row, _ in batch]
+        on_branch = self._ledger.written_to(self._job, self._recipe.branch, keys)
         for row, failure in batch:
             if failure:
                 outcomes[row.data_hash] = Refused(failure.reason, failure.message)
                 continue
             instances = self._inferring.assemble(row)
             if instances:
-                record = self.plan.records.get(row.data_hash)
-                announced = record is not None and record.intent_digest == _intent(instances)
+                announced = self._inferring.claimed[row.data_hash].intent_digest == _intent(instances)
                 rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, announced, rate))
+                writes.append(Write(row, instances, row.data_hash in on_branch, announced, rate))
             else:
                 outcomes[row.data_hash] = None
-        outcomes |= self._write(writes)
-        self._settle([row for row, _ in batch], outcomes)
-        self._show([row for row, _ in batch], outcomes, {write.row.data_hash: write.instances for write in writes})
+        mine = self._announce(writes)
+        outcomes |= self._write([write for write in writes if write.row.data_hash in mine])
+        rows = [row for row, _ in batch if row.data_hash in outcomes]
+        settled = self._settle(rows, outcomes)
+        shown = {write.row.data_hash: write.instances for write in writes}
+        self._show([row for row, _ in batch], settled, outcomes, shown)
         on_step(self.tally)
 
     def _show(
         self,
         rows: Sequence[LabelRow],
+        settled: Set[str],
         outcomes: Mapping[str, Outcome | None],
         instances: Mapping[str, tuple[Instance, ...]],
     ) -> None:
         """What is done may be looked at; after that, the media are not needed any more."""
         for row in rows:
             clips = self._inferring.clips.pop(row.data_hash, [])
-            if outcomes[row.data_hash] is None or isinstance(outcomes[row.data_hash], Receipt):
+            if row.data_hash in settled and isinstance(outcomes[row.data_hash], Receipt | None):
                 self._gallery.add(row, instances.get(row.data_hash, ()), clips)
             for clip in clips:
                 clip.path.unlink(missing_ok=True)
 
+    def _announce(self, writes: Sequence[Write]) -> frozenset[str]:
+        """The intent comes before the platform; the rows that are still this run's own."""
+        return self._move(
+            Move(item.row.data_hash, State.INTENT, intent_digest=_intent(item.instances)) for item in writes
+        )
+
     def _write(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
-        """Intent first, then the platform. A row that a dead run had written is simply written again: same effect."""
+        """A row that a dead run had written is simply written again: same effect."""
         if not writes:
             return {}
-        self._move(Move(item.row.data_hash, State.INTENT, intent_digest=_intent(item.instances)) for item in writes)
         outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
         if self._job.destination == Destination.MAIN:
             refused = {key for key, outcome in outcomes.items() if not isinstance(outcome, Receipt)}
@@ -202,19 +208,26 @@ class Run:
             outcomes |= self._ports.sink.copy_to_main(rows)
         return outcomes
 
-    def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> None:
-        """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished.
+    def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> frozenset[str]:
+        """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished. Which rows were.
 
         A row whose task the platform does not move stays as it is and is settled by the next run.
         """
         receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
-        self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
-        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in rows if self.plan.is_at_agent_stage(row)]
+        written = self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
+        lost = receipts.keys() - written
+        waiting = [
+            (row, _pathway(outcomes[row.data_hash]))
+            for row in rows
+            if self.plan.is_at_agent_stage(row) and row.data_hash not in lost
+        ]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
-        settled = [row for row in rows if row.data_hash not in stuck]
-        self._move(_last_move(row, outcomes[row.data_hash]) for row in settled)
-        for row in settled:
-            self._count(row, outcomes[row.data_hash])
+        left = [row for row in rows if row.data_hash not in stuck | lost]
+        settled = self._move(_last_move(row, outcomes[row.data_hash]) for row in left)
+        for row in left:
+            if row.data_hash in settled:
+                self._count(row, outcomes[row.data_hash])
+        return settled
 
     def _count(self, row: LabelRow, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -244,13 +257,13 @@ class Run:
         for batch in in_batches(self.plan.handed_over, HAND_OVER_ROWS):
             self._proceed(batch)
 
-    def _move(self, moves: Iterable[Move]) -> None:
-        self._ledger.move(self._job, self.id, list(moves))
-
-
-def _state(plan: Plan, row: LabelRow) -> State | None:
-    record = plan.records.get(row.data_hash)
-    return record.state if record else None
+    def _move(self, moves: Iterable[Move]) -> frozenset[str]:
+        """What another run took over, since this one stood still for too long, is left to that run."""
+        steps = list(moves)
+        moved = self._ledger.move(self._job, self.id, steps)
+        if lost := len(steps) - len(moved):
+            self.tally.elsewhere[OVERTAKEN] += lost
+        return moved
 
 
 def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+OVERTAKEN = "a run that took them over"
+"""Under which rows stand that this run had, until it stood still for too long."""
+
 
 @dataclass
 class Tally:
-    """What became of the rows of a run so far; counters of objects and detections are by class feature hash."""
+    """What became of the rows of a run so far; counters of objects and detections are by class feature hash.
+
+    `elsewhere`: rows that other runs work on or settled, by the run.
+    """
 
     labelled: int = 0
     empty: int = 0
@@ -19,9 +25,10 @@ class Tally:
     dropped_short_tracks: Counter[str] = field(default_factory=Counter)
     left_alone: Counter[str] = field(default_factory=Counter)
     set_aside: Counter[str] = field(default_factory=Counter)
+    elsewhere: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     stopped_by: str | None = None
 
     @property
     def finished(self) -> int:
-        return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total()
+        return self.labelled + self.empty + self.left_alone.total() + self.set_aside.total() + self.elsewhere.total()

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from autolabel.core.rows import LabelRow
 from autolabel.inferring import Eyes, Inferring
-from autolabel.ledger import Ledger, Move, State
+from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
 from autolabel.protocols import Clip
+from autolabel.states import Move, State
 from autolabel.tally import Tally
 from long_videos import FPS, HEIGHT_PX, WIDTH_PX, Finder, draw_minute, peak_rss_mib, repeat
 from platform_fakes import CAR, RECIPE, FakePlatform, make_row

@@ -75,7 +75,7 @@ class Command:
         assert done.returncode in (0, 3, 75), done.stderr
         summary: dict[str, Any] = json.loads(done.stdout) | {"exit": done.returncode}
         counted = sum(summary[part] for part in ("labelled", "empty", "done_before", "pending"))
-        counted += sum(summary["left_alone"].values()) + sum(summary["set_aside"].values())
+        counted += sum(sum(summary[part].values()) for part in ("left_alone", "set_aside", "elsewhere"))
         assert counted == summary["total"], summary
         return summary
 

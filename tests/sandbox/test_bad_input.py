@@ -120,14 +120,3 @@ def test_a_file_that_is_never_to_be_had_is_set_aside_in_the_third_run(start: Sta
     assert [done.returncode for done in ends] == [75, 75, 3]
     assert [result["pending"] for result in results] == [1, 1, 0]
     assert results[2]["set_aside"] == {"download": 1}
-
-
-def test_a_second_push_at_the_same_time_leaves_the_work_to_the_first(push: Command) -> None:
-    first = push.start("push", "--project", push.project, "--yes")
-    lock = push.home / "locks" / f"{push.project}.lock"
-    while not lock.exists():
-        pass
-    done = push("push", "--yes", "--project", push.project)
-    assert done.returncode == 0
-    assert "another run holds project" in done.stderr
-    first.wait(120)

@@ -31,12 +31,12 @@ def push_peak_mib(environment: dict[str, str], project_hash: str) -> float:
     from autolabel.bootstrap import open_session
     from autolabel.settings import Settings
 
-    with open_session(Settings(), project_hash, exclusive=True) as opened:
+    with open_session(Settings(), project_hash) as opened:
         finder = Finder([cls.feature_hash for cls in opened.recipe.plan.classes])
         session = replace(opened, ports=replace(opened.ports, inference=finder))
         options = session.options()
-        run, _ = session.run(session.plan(options))
-        tally = run.execute(options, lambda tally: None)
+        with session.running(session.plan(options)) as (run, _):
+            tally = run.execute(options, lambda tally: None)
     assert (tally.labelled, tally.objects.total()) == (1, OBJECTS)
     return peak_rss_mib()
 

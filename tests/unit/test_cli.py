@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.ledger import Job
+from autolabel.states import Job
 from ledgers import open_ledger
 
 PROJECT = "11111111-1111-1111-1111-111111111111"

@@ -3,74 +3,136 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
-from autolabel.errors import PermanentLedgerError
-from autolabel.ledger import ALLOWED, Chunk, Job, Ledger, Move, State
+from autolabel.errors import PermanentDiskError, PermanentLedgerError, TransientLedgerError
+from autolabel.ledger import LEASE_S, Ledger
 from autolabel.protocols import Receipt
+from autolabel.schema import MIGRATIONS, VERSION, check_place, check_room, file_system
+from autolabel.states import ALLOWED, Chunk, Job, Move, State
 from ledgers import open_ledger
 
 JOB = Job("project", "recipe", "main")
 FRAMES = [FrameLabels(0, 10, 10, (), {}, "digest")]
 
 
-def started(folder: Path, *rows: str) -> Ledger:
-    ledger = open_ledger(folder)
+def started(folder: Path, *rows: str, alive: bool = False, clock: Callable[[], float] = lambda: 12.0) -> Ledger:
+    ledger = open_ledger(folder, alive=alive, clock=clock)
     ledger.start_run("run", JOB, "Title", {})
-    ledger.find(JOB, "run", rows)
+    ledger.claim(JOB, "run", rows, {})
     return ledger
+
+
+def state(ledger: Ledger, key: str) -> State:
+    return ledger.records(JOB)[key].state
 
 
 def test_rows_survive_a_restart(tmp_path: Path) -> None:
     started(tmp_path, "a", "b").close()
     assert {key: record.state for key, record in open_ledger(tmp_path).records(JOB).items()} == {
-        "a": State.FOUND,
-        "b": State.FOUND,
+        "a": State.LEASED,
+        "b": State.LEASED,
     }
 
 
 def test_a_step_outside_the_table_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a", "b")
-    with pytest.raises(PermanentLedgerError, match="cannot go from found to done"):
-        ledger.move(JOB, "run", [Move("a", State.LEASED), Move("b", State.DONE)])
-    assert ledger.records(JOB)["a"].state == State.FOUND
+    with pytest.raises(PermanentLedgerError, match="cannot go from leased to done"):
+        ledger.move(JOB, "run", [Move("a", State.INFERRED), Move("b", State.DONE)])
+    assert state(ledger, "a") == State.LEASED
 
 
 @given(steps=st.lists(st.sampled_from(list(State)), max_size=12))
 def test_no_sequence_of_moves_leaves_the_table(tmp_path_factory: pytest.TempPathFactory, steps: list[State]) -> None:
     ledger = started(tmp_path_factory.mktemp("ledger"), "a")
-    state = State.FOUND
+    now = State.LEASED
     for step in steps:
-        if step in ALLOWED[state]:
-            ledger.move(JOB, "run", [Move("a", step)])
-            state = step
+        if step in ALLOWED[now]:
+            assert ledger.move(JOB, "run", [Move("a", step)]) == {"a"}
+            now = step
         else:
             with pytest.raises(PermanentLedgerError):
                 ledger.move(JOB, "run", [Move("a", step)])
-        assert ledger.records(JOB)["a"].state == state
+        assert state(ledger, "a") == now
     ledger.close()
 
 
-def test_done_is_the_end() -> None:
-    assert not ALLOWED[State.DONE]
+def test_done_ends_only_where_people_or_an_undo_take_the_row_back() -> None:
+    assert ALLOWED[State.DONE] == {State.LEFT_ALONE}
 
 
-def test_a_new_run_takes_back_what_a_dead_one_held(tmp_path: Path) -> None:
+def test_a_run_takes_over_what_a_dead_one_held(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
-    ledger.move(JOB, "run", [Move("a", State.LEASED)])
     ledger.start_run("next", JOB, "Title", {})
-    assert ledger.records(JOB)["a"].state == State.FOUND
+    claims = ledger.claim(JOB, "next", ["a"], ledger.records(JOB))
+    assert (claims.taken["a"].state, claims.taken["a"].run_id, claims.elsewhere) == (State.LEASED, "next", {})
+
+
+def test_rows_of_a_living_run_stay_its_own_and_the_rest_is_shared(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", alive=True)
+    ledger.start_run("next", JOB, "Title", {})
+    claims = ledger.claim(JOB, "next", ["a", "b"], {})
+    assert (set(claims.taken), claims.elsewhere) == ({"b"}, {"a": "run"})
+    assert ledger.leave(JOB, "next", {"a": "assigned", "c": "assigned"}, {}) == {"c"}
+
+
+def test_a_run_that_ended_holds_nothing(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", alive=True)
+    ledger.finish_run("run", {})
+    ledger.start_run("next", JOB, "Title", {})
+    assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
+
+
+def test_each_step_renews_the_lease_and_a_run_that_takes_none_loses_its_rows(tmp_path: Path) -> None:
+    now_s = [0.0]
+    ledger = started(tmp_path, "a", "b", alive=True, clock=lambda: now_s[0])
+    ledger.start_run("next", JOB, "Title", {})
+    now_s[0] = LEASE_S - 1
+    ledger.put_detections(JOB, "run", [Chunk("b", FRAMES, ends_row=True)])
+    now_s[0] = 2 * LEASE_S - 2
+    assert set(ledger.claim(JOB, "next", ["a"], {}).taken) == set()
+    now_s[0] = 2 * LEASE_S
+    assert set(ledger.claim(JOB, "next", ["a"], {}).taken) == {"a"}
+
+
+def test_steps_of_a_run_that_lost_a_row_are_left_out_and_its_other_rows_go_on(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    ledger.start_run("next", JOB, "Title", {})
+    ledger.claim(JOB, "next", ["a"], {})
+    chunks = [Chunk(key, FRAMES, ends_row=True) for key in ("a", "b")]
+    assert ledger.put_detections(JOB, "run", chunks) == {"b"}
+    assert ledger.move(JOB, "run", [Move("a", State.SET_ASIDE), Move("b", State.INTENT)]) == {"b"}
+    ledger.start_attempt(JOB, "run", ["a"])
+    assert (state(ledger, "a"), ledger.records(JOB)["a"].attempts, ledger.stored("recipe")) == ("leased", 0, {"b"})
+
+
+def test_a_row_settled_since_it_was_seen_is_not_taken_up_again(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    seen = ledger.records(JOB)
+    ledger.move(JOB, "run", [Move("a", State.SET_ASIDE, "crash")])
+    assert ledger.claim(JOB, "next", ["a"], seen).elsewhere == {"a": "run"}
+    assert ledger.leave(JOB, "next", {"a": "assigned"}, seen) == frozenset()
+    assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
+
+
+def test_a_done_row_is_never_claimed_but_can_be_left_to_people(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    ledger.move(JOB, "run", [Move("a", State.INFERRED), Move("a", State.DONE)])
+    with pytest.raises(PermanentLedgerError, match="is done and cannot be claimed"):
+        ledger.claim(JOB, "next", ["a"], ledger.records(JOB))
+    assert ledger.leave(JOB, "next", {"a": "human_content"}, ledger.records(JOB)) == {"a"}
 
 
 def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
-    ledger.move(JOB, "run", [Move("a", State.LEASED)])
-    ledger.start_attempt(JOB, ["a"])
+    ledger.start_attempt(JOB, "run", ["a"])
     assert ledger.records(JOB)["a"].attempts == 1
     ledger.put_detections(JOB, "run", [Chunk("a", FRAMES, ends_row=True)])
     assert list(ledger.detections("recipe", "a")) == FRAMES
@@ -80,17 +142,16 @@ def test_detections_are_kept_by_recipe_and_clear_the_attempts(tmp_path: Path) ->
 
 def test_failed_downloads_are_counted_a_row_until_it_is_taken_up_anew_or_inferred(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a", "b")
-    assert [ledger.count_failed_download(JOB, key) for key in ("a", "a", "b")] == [1, 2, 1]
-    ledger.move(JOB, "run", [Move("a", State.LEASED), Move("a", State.SET_ASIDE), Move("b", State.LEASED)])
-    ledger.find(JOB, "run", ["a"])
+    assert [ledger.count_failed_download(JOB, "run", key) for key in ("a", "a", "b")] == [1, 2, 1]
+    ledger.move(JOB, "run", [Move("a", State.SET_ASIDE)])
+    ledger.claim(JOB, "run", ["a"], ledger.records(JOB))
     ledger.put_detections(JOB, "run", [Chunk("b", FRAMES, ends_row=False)])
-    assert [ledger.count_failed_download(JOB, key) for key in ("a", "b")] == [1, 1]
+    assert [ledger.count_failed_download(JOB, "run", key) for key in ("a", "b")] == [1, 1]
 
 
 def test_a_row_is_inferred_with_its_last_chunk_and_its_frames_come_in_order(tmp_path: Path) -> None:
     frames = [FrameLabels(index, 10, 10, (), {}, "digest") for index in range(5)]
     ledger = started(tmp_path, "a")
-    ledger.move(JOB, "run", [Move("a", State.LEASED)])
     ledger.put_detections(JOB, "run", [Chunk("a", frames[3:], ends_row=False)])
     assert (ledger.stored("recipe"), ledger.records(JOB)["a"].state) == (frozenset(), State.LEASED)
     assert list(ledger.detections("recipe", "a")) == frames[3:]
@@ -99,24 +160,37 @@ def test_a_row_is_inferred_with_its_last_chunk_and_its_frames_come_in_order(tmp_
     assert list(ledger.detections("recipe", "a")) == frames
 
 
-def test_a_ledger_of_the_first_schema_is_taken_over_with_its_detections(tmp_path: Path) -> None:
+UNDO = {
+    1: "ALTER TABLE detections DROP COLUMN ends_row",
+    2: "ALTER TABLE row DROP COLUMN failed_downloads",
+    3: "ALTER TABLE run DROP COLUMN lease_until",
+}
+"""What takes each schema version back to the one before, as it was released."""
+
+
+def test_every_migration_has_its_test() -> None:
+    assert UNDO.keys() == MIGRATIONS.keys()
+
+
+@pytest.mark.parametrize("released", list(UNDO))
+def test_a_ledger_of_each_released_schema_is_taken_over_with_its_detections(tmp_path: Path, released: int) -> None:
     ledger = started(tmp_path, "a")
-    ledger.move(JOB, "run", [Move("a", State.LEASED)])
     ledger.put_detections(JOB, "run", [Chunk("a", FRAMES, ends_row=True)])
     ledger.close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
-        raw.execute("ALTER TABLE detections DROP COLUMN ends_row")
-        raw.execute("ALTER TABLE row DROP COLUMN failed_downloads")
-        raw.execute("PRAGMA user_version = 1")
+        for version in range(released, VERSION):
+            raw.execute(UNDO[version])
+        raw.execute(f"PRAGMA user_version = {released}")
     raw.close()
     ledger = open_ledger(tmp_path)
-    assert ledger.stored("recipe") == frozenset({"a"})
-    assert ledger.count_failed_download(JOB, "a") == 1
+    assert (ledger.stored("recipe"), state(ledger, "a")) == (frozenset({"a"}), State.INFERRED)
+    ledger.start_run("next", JOB, "Title", {})
+    assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
-    ledger.move(JOB, "run", [Move("a", State.LEASED), Move("a", State.INFERRED), Move("a", State.INTENT)])
+    ledger.move(JOB, "run", [Move("a", State.INFERRED), Move("a", State.INTENT)])
     ledger.move(
         JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c", "h2": "c"}, "digest"))]
     )
@@ -127,9 +201,9 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
 
 def test_states_are_counted_by_reason(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a", "b")
-    ledger.move(JOB, "run", [Move("a", State.LEFT_ALONE, "assigned")])
+    ledger.move(JOB, "run", [Move("b", State.LEFT_ALONE, "assigned")])
     assert [(row["state"], row["reason"], row["rows"]) for row in ledger.counts()] == [
-        ("found", None, 1),
+        ("leased", None, 1),
         ("left_alone", "assigned", 1),
     ]
 
@@ -156,6 +230,41 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_text("hello" * 100)
     with pytest.raises(PermanentLedgerError, match=r"nothing (more is|was) written"):
         open_ledger(tmp_path)
+
+
+def test_a_ledger_that_another_process_keeps_locked_is_a_matter_for_later(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ledger._read() as db:
+        db.exec_driver_sql("PRAGMA busy_timeout = 10")
+    with pytest.raises(TransientLedgerError, match=r"keeps the ledger .* locked"):
+        ledger.move(JOB, "run", [Move("a", State.SET_ASIDE)])
+    other.close()
+
+
+class Mount(NamedTuple):
+    mountpoint: str
+    fstype: str
+
+
+def test_the_file_system_is_that_of_the_deepest_mount() -> None:
+    kinds = {"/": "ext4", "/mnt/share": "nfs4", "/mnt/share/disk": "xfs", "/mnt/sh": "tmpfs"}
+    mounts = [Mount(*item) for item in kinds.items()]
+    places = ("/home/me", "/mnt/share/autolabel/ledger.sqlite", "/mnt/share/disk/x", "/mnt/shared")
+    assert [file_system(Path(place), mounts) for place in places] == ["ext4", "nfs4", "xfs", "ext4"]
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+def test_a_ledger_on_a_network_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(PermanentLedgerError, match=rf"network file system \({kind}\).*nothing was written"):
+        check_place(tmp_path / "ledger.sqlite", [Mount("/", "ext4"), Mount(str(tmp_path), kind)])
+
+
+def test_a_run_does_not_start_on_a_disk_without_room(tmp_path: Path) -> None:
+    check_room(tmp_path / "ledger.sqlite")
+    with pytest.raises(PermanentDiskError, match="nothing was written"):
+        check_room(tmp_path / "ledger.sqlite", needed=1 << 60)
 
 
 def test_a_commit_is_on_disk_before_the_call_returns(tmp_path: Path) -> None:

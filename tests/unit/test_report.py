@@ -31,6 +31,7 @@ SUMMARY: dict[str, Any] = {
     "pending": 0,
     "left_alone": {"human_content": 3},
     "set_aside": {"decode": 1},
+    "elsewhere": {},
     "objects": {CAR.feature_hash: 2},
     "dropped_by_cap": {CAR.feature_hash: 7},
     "dropped_without_mask": {},

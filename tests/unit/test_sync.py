@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from autolabel.errors import (
     TransientMediaError,
     TransientServiceError,
 )
-from autolabel.ledger import Job, State
+from autolabel.ledger import LEASE_S
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.protocols import Clip
 from autolabel.recipe import Recipe
+from autolabel.states import Job, State
 from autolabel.sync import Ports, Run
-from autolabel.tally import Tally
+from autolabel.tally import OVERTAKEN, Tally
 from ledgers import open_ledger
 from platform_fakes import (
     AGENT,
@@ -51,8 +53,11 @@ class Bench:
         platform: FakePlatform,
         inference: ScriptedInference | None = None,
         recipe: Recipe = RECIPE,
+        *,
+        alive: bool = False,
+        clock: Callable[[], float] = lambda: 12.0,
     ) -> None:
-        self.ledger = open_ledger(folder)
+        self.ledger = open_ledger(folder, alive=alive, clock=clock)
         self.platform = platform
         self.inference = inference or ScriptedInference()
         self.folder = folder
@@ -89,7 +94,7 @@ def rows(count: int) -> list[LabelRow]:
 def adds_up(run: Run) -> bool:
     summary = run.summary()
     parts = ("labelled", "empty", "done_before", "pending")
-    ends = sum(summary["left_alone"].values()) + sum(summary["set_aside"].values())
+    ends = sum(sum(summary[part].values()) for part in ("left_alone", "set_aside", "elsewhere"))
     return bool(sum(summary[part] for part in parts) + ends == summary["total"])
 
 
@@ -358,12 +363,50 @@ def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows
 def test_a_row_under_which_whole_runs_die_is_given_up_in_the_end(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(2)))
     bench.ledger.start_run("dead", bench.plan().job, "Cars", {})
-    bench.ledger.find(bench.plan().job, "dead", ["row-00"])
+    bench.ledger.claim(bench.plan().job, "dead", ["row-00"], {})
     for _ in range(5):
-        bench.ledger.start_attempt(bench.plan().job, ["row-00"])
+        bench.ledger.start_attempt(bench.plan().job, "dead", ["row-00"])
     run = bench.push()
     assert (run.tally.labelled, run.tally.set_aside) == (1, {Reason.CRASH: 1})
     assert bench.push(retry_failed=True).tally.labelled == 1
+
+
+def test_a_run_that_starts_while_another_works_takes_up_what_that_one_has_not_claimed(tmp_path: Path) -> None:
+    platform = FakePlatform(rows(60))
+    bench = Bench(tmp_path, platform, alive=True)
+    runs: list[Run] = []
+
+    def another() -> None:
+        platform.before_copy = lambda: None
+        runs.append(bench.push(write_rows=5))
+
+    platform.before_copy = another
+    first = bench.push(write_rows=5)
+    assert all(map(adds_up, (first, *runs)))
+    assert [run.tally.labelled for run in (first, *runs)] == [60 - runs[0].tally.labelled, runs[0].tally.labelled]
+    assert 0 < runs[0].tally.labelled < 60
+    assert (runs[0].summary()["pending"], first.summary()["pending"]) == (0, 0)
+    once = [f"{what} {row.data_hash}" for what in ("save", "copy") for row in rows(60)]
+    assert sorted(platform.writes) == sorted(once)
+
+
+def test_a_run_that_stood_still_leaves_its_rows_to_the_one_that_took_them_over(tmp_path: Path) -> None:
+    platform, now_s = FakePlatform(rows(3)), [0.0]
+    bench = Bench(tmp_path, platform, alive=True, clock=lambda: now_s[0])
+    runs: list[Run] = []
+
+    def stall() -> None:
+        platform.before_copy = lambda: None
+        now_s[0] += LEASE_S + 1
+        runs.append(bench.push())
+
+    platform.before_copy = stall
+    first = bench.push()
+    assert (runs[0].tally.labelled, first.tally.labelled) == (3, 0)
+    assert first.summary()["elsewhere"] == {OVERTAKEN: 3}
+    assert adds_up(first)
+    assert set(bench.states().values()) == {State.DONE}
+    assert len(platform.writes) == 6
 
 
 def test_a_holdout_is_left_to_people_and_is_the_same_on_every_run(tmp_path: Path) -> None:
