@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -33,10 +33,15 @@ from autolabel.errors import (
     TransientRateLimitError,
     TransientServiceError,
 )
+from autolabel.remote import wire
 
 MAX_RETRY_AFTER_S = 60.0
 ATTEMPTS = 5
 ANSWER_TIMEOUT_S = 10
+READS = RequestsSettings(
+    max_retries=2, backoff_factor=0.5, connection_retries=2, connect_timeout=10, read_timeout=60, write_timeout=60
+)
+WRITES = replace(READS, max_retries=0)
 
 # Every exception class of the SDK that a call of ours can meet (a test holds this table against the SDK).
 ERRORS: dict[type[sdk.EncordException], type[AutolabelError]] = {
@@ -58,15 +63,16 @@ ERRORS: dict[type[sdk.EncordException], type[AutolabelError]] = {
 
 @dataclass(frozen=True)
 class Connection:
-    """A project through a client that never re-sends by itself.
+    """A project through two clients: `client` and `project` read, `writing` is for all that changes something.
 
     A label save is a blind overwrite of the whole row, and the SDK would re-send it minutes later after a lost
-    answer; it would also obey a Retry-After of hours. So every request goes out once, and `retrying` repeats whole
-    steps, each of which begins with a fresh read.
+    answer. So what goes through `writing` goes out once, and `retrying` repeats whole steps, each of which begins
+    with a fresh read. A label row writes through the project that listed it.
     """
 
     client: EncordUserClient
     project: Project
+    writing: Project
 
 
 def connect(project_hash: str, domain: str, ssh_key: str) -> Connection:
@@ -75,20 +81,21 @@ def connect(project_hash: str, domain: str, ssh_key: str) -> Connection:
     Raises PermanentUsageError for a key of another kind, PermanentAccessError, PermanentNotFoundError,
     TransientServiceError when the platform cannot be reached.
     """
+    doing = f"opening project {project_hash} on {domain}"
     client = make_client(domain, ssh_key)
-    project = _open(client, project_hash, f"opening project {project_hash} on {domain}")
+    project = _open(client, project_hash, doing)
     if project.project_type != ProjectType.WORKFLOW:
         raise PermanentUsageError(f"project {project.title!r} has no workflow, so nothing says whose turn a row is")
-    return Connection(client, project)
+    return Connection(client, project, _open(make_client(domain, ssh_key, WRITES), project_hash, doing))
 
 
-def make_client(domain: str, ssh_key: str) -> EncordUserClient:
+def make_client(domain: str, ssh_key: str, settings: RequestsSettings = READS) -> EncordUserClient:
     """Sends nothing. Raises PermanentUsageError for what is no Ed25519 private key in OpenSSH format."""
-    limits = RequestsSettings(max_retries=0, connection_retries=2, connect_timeout=10, read_timeout=120)
+    wire.install()
     try:
         return EncordUserClient.create_with_ssh_private_key(
             ssh_key,
-            requests_settings=limits,
+            requests_settings=settings,
             domain=domain,
             user_agent_suffix=f"autolabel/{__version__}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import responses
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from encord import exceptions as sdk
+from encord.http.constants import RequestsSettings
 from tenacity import Future, RetryCallState
 
 from autolabel.errors import (
@@ -96,6 +98,17 @@ def test_a_request_is_sent_again_after_a_rate_limit_but_never_by_the_sdk_itself(
     with pytest.raises(TransientRateLimitError):
         connect(PROJECT, DOMAIN, KEY)
     assert len(responses.calls) == client.ATTEMPTS
+
+
+@pytest.mark.parametrize(("settings", "sent"), [(client.READS, 3), (client.WRITES, 1)])
+@responses.activate
+def test_the_sdk_sends_again_what_reads_and_never_what_writes(settings: RequestsSettings, sent: int) -> None:
+    """Whatever wait the platform asks for: the SDK would obey 6 hours."""
+    quick = replace(settings, backoff_factor=0.001)
+    responses.add(responses.GET, re.compile(DOMAIN), status=503, headers={"Retry-After": "21600"}, json={})
+    with pytest.raises(TransientServiceError), remote_call("looking"):
+        client.make_client(DOMAIN, KEY, quick).get_project(PROJECT)
+    assert len(responses.calls) == sent
 
 
 def test_an_rsa_key_is_refused_without_showing_it() -> None:
