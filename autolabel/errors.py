@@ -6,6 +6,7 @@
     │   ├── PermanentAccessError       key unknown, or no right to this project                   (exit 1)
     │   ├── PermanentNotFoundError     the project, row or item is not there                      (exit 1)
     │   ├── PermanentRejectedError     the platform understood a request and refuses it           (exit 1)
+    │   │   └── PermanentTooLargeError     413: fewer rows at once may pass                       (row)
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
@@ -15,6 +16,7 @@
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
+        ├── TransientOutageError       no use asking on: down, or a wait that no run waits for    (exit 75)
         ├── TransientMediaError        a row's file is not to be had now, though others are       (row)
         ├── TransientWorkerDiedError   the inference process ended without an answer, or hung     (row)
         └── TransientBusyError         another run holds the project and does the work            (exit 0)
@@ -57,6 +59,10 @@ class PermanentNotFoundError(PermanentError):
 
 class PermanentRejectedError(PermanentError):
     advice = "Nothing is lost; `autolabel status` shows where each row stands"
+
+
+class PermanentTooLargeError(PermanentRejectedError):
+    pass
 
 
 class PermanentMediaError(PermanentError):
@@ -107,6 +113,10 @@ class TransientRateLimitError(TransientError):
     def __init__(self, message: str, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TransientOutageError(TransientError):
+    """Nothing that has to do with the platform can go on in this run."""
 
 
 class TransientMediaError(TransientError):

@@ -14,10 +14,12 @@ from encord.project import Project
 from encord.workflow.stages.agent import AgentStage
 
 from autolabel.core.rows import LabelRow, Reason
+from autolabel.engine import in_batches
 from autolabel.errors import (
     PermanentInferenceError,
     PermanentNotFoundError,
     PermanentRejectedError,
+    PermanentTooLargeError,
     TransientServiceError,
 )
 from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
@@ -173,13 +175,15 @@ class EncordSink:
 def _isolated(
     step: Callable[[Sequence[str]], Mapping[str, Outcome]], data_hashes: Sequence[str]
 ) -> Mapping[str, Outcome]:
-    """Do a step for many rows; where the platform refuses, row by row, so that a bad one never stops the rest."""
+    """Do a step for many rows; where the platform refuses, for fewer, so that a bad one never stops the rest."""
     try:
         return step(data_hashes)
     except (PermanentRejectedError, PermanentNotFoundError) as error:
         if len(data_hashes) == 1:
-            return {data_hashes[0]: Refused(Reason.REJECTED, str(error))}
-        return {key: outcome for one in data_hashes for key, outcome in _isolated(step, [one]).items()}
+            is_gone = isinstance(error, PermanentNotFoundError)
+            return {data_hashes[0]: Left(Reason.GONE) if is_gone else Refused(Reason.REJECTED, str(error))}
+        size = (len(data_hashes) + 1) // 2 if isinstance(error, PermanentTooLargeError) else 1
+    return {key: outcome for part in in_batches(data_hashes, size) for key, outcome in _isolated(step, part).items()}
 
 
 def _initialise(project: Project, rows: Sequence[LabelRowV2], branch: str) -> None:
