@@ -40,6 +40,7 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.remote import wire
+from autolabel.remote.media import is_loopback
 
 LONGEST_WAIT_S = 300
 """A wait that the platform asks for is obeyed up to here; for a longer one the run ends."""
@@ -85,6 +86,8 @@ class Connection:
     client: EncordUserClient
     project: Project
     writing: Project
+    is_local: bool = False
+    """The platform is a stand-in on this machine."""
 
 
 def connect(project_hash: str, domain: str, ssh_key: str, line: wire.Line | None = None) -> Connection:
@@ -101,7 +104,8 @@ def connect(project_hash: str, domain: str, ssh_key: str, line: wire.Line | None
     project = _open(client, project_hash, doing)
     if project.project_type != ProjectType.WORKFLOW:
         raise PermanentUsageError(f"project {project.title!r} has no workflow, so nothing says whose turn a row is")
-    return Connection(client, project, _open(make_client(domain, ssh_key, WRITES), project_hash, doing))
+    writing = _open(make_client(domain, ssh_key, WRITES), project_hash, doing)
+    return Connection(client, project, writing, is_local=is_loopback(domain))
 
 
 def make_client(domain: str, ssh_key: str, settings: RequestsSettings = READS) -> EncordUserClient:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import requests
 from encord import exceptions as sdk
@@ -17,6 +18,7 @@ from encord.http.v2 import api_client
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from autolabel.remote.pace import Circuit, Pace
@@ -60,15 +62,15 @@ class Deadline:
 
     @classmethod
     def watch(cls, opened: socket.socket) -> None:
-        """Called with each new connection, before anything is sent. Raises sdk.TimeOutError after the deadline."""
+        """Called with each connection before anything is sent. Raises HTTPError after the deadline."""
         deadline = getattr(cls._of_thread, "now", None)
         if deadline is None:
             return
         with deadline._lock:
             if deadline.passed:
                 opened.close()
-                raise sdk.TimeOutError("the deadline has passed")
-            deadline._sockets.append(opened.dup())  # TLS takes the original over
+                raise HTTPError("the deadline has passed")  # of the kind that nobody repeats
+            deadline._sockets.append(socket.socket(fileno=os.dup(opened.fileno())))  # TLS takes the original over
 
     def _end(self) -> None:
         with self._lock:
@@ -79,36 +81,45 @@ class Deadline:
 
 
 class WatchedConnection(HTTPConnection):
+    """Under the deadline of its thread from the first packet on, or from the request on where it is used again."""
+
     def _new_conn(self) -> socket.socket:
         opened = super()._new_conn()
         Deadline.watch(opened)
         return opened
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            Deadline.watch(self.sock)
+        super().request(*args, **kwargs)
 
 
 class WatchedTlsConnection(WatchedConnection, HTTPSConnection):
     pass
 
 
-class _Pool(HTTPConnectionPool):
+class HttpPool(HTTPConnectionPool):
     ConnectionCls = WatchedConnection
 
 
-class _TlsPool(HTTPSConnectionPool):
+class TlsPool(HTTPSConnectionPool):
     ConnectionCls = WatchedTlsConnection
 
 
-class _Adapter(HTTPAdapter):
-    """Keeps what the wire answered last, since not every version of the SDK tells all of it."""
+class WatchedAdapter(HTTPAdapter):
+    """Opens watched connections, to a proxy as well. `last` is what the wire answered last."""
+
+    POOLS: ClassVar[dict[str, type[HTTPConnectionPool]]] = {"http": HttpPool, "https": TlsPool}
 
     last: requests.Response | None = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        self.poolmanager.pool_classes_by_scheme = self.POOLS
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        manager.pool_classes_by_scheme = WatchedAdapter.POOLS
         return manager
 
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -153,7 +164,7 @@ class Line:
         )
         self.circuit.check()
         self.pace.take()
-        adapter = _Adapter(max_retries=retries)
+        adapter = WatchedAdapter(max_retries=retries)
         with requests.Session() as made, Deadline(self._deadline_s) as deadline:
             made.mount("https://", adapter)
             made.mount("http://", adapter)
