@@ -26,12 +26,20 @@ A message says what happened to which row, that nothing was lost where that is s
 
 from __future__ import annotations
 
+from autolabel.redaction import redact
+
 
 class AutolabelError(Exception):
-    """Base of all. The command line ends with `exit_code`, and says `advice` after the message."""
+    """Base of all. The command line ends with `exit_code`, and says `advice` after the message.
+
+    A message may go anywhere: to a screen, the ledger, a report. So no secret gets into one.
+    """
 
     exit_code = 1
     advice = ""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class Interrupted(BaseException):
