@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import typer
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
+from autolabel.redaction import install, redact
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -304,6 +304,7 @@ def _settings(config: str | None) -> Settings:
 
 def main() -> None:
     """Entry point: every error ends as one line on stderr and an exit code, never as a traceback."""
+    install()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -321,16 +322,16 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"{'error: ' if code else ''}{message}", err=True)
+    typer.echo(redact(f"{'error: ' if code else ''}{message}"), err=True)
     sys.exit(code)
 
 
 def _keep_trace() -> str:
-    """The traceback for a bug report, in a file of the user's own: it may name rows, but no query of a signed URL.
+    """The traceback for a bug report, in a file of the user's own: it may name rows, but no secret.
 
     The file's name; where none can be written, the error itself.
     """
-    trace = re.sub(r"\?[^\s'\"?]*=[^\s'\"]*", "?...", traceback.format_exc())
+    trace = redact(traceback.format_exc())
     try:
         descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:

@@ -6,6 +6,7 @@
     │   ├── PermanentAccessError       key unknown, or no right to this project                   (exit 1)
     │   ├── PermanentNotFoundError     the project, row or item is not there                      (exit 1)
     │   ├── PermanentRejectedError     the platform understood a request and refuses it           (exit 1)
+    │   │   └── PermanentTooLargeError     413: fewer rows at once may pass                       (row)
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
@@ -15,6 +16,7 @@
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
         ├── TransientRateLimitError    429; carries the wait that was asked for                   (exit 75)
+        ├── TransientOutageError       no use asking on: down, or a wait that no run waits for    (exit 75)
         ├── TransientMediaError        a row's file is not to be had now, though others are       (row)
         ├── TransientWorkerDiedError   the inference process ended without an answer, or hung     (row)
         ├── TransientLedgerError       another process does not let go of the ledger               (exit 75)
@@ -25,12 +27,20 @@ A message says what happened to which row, that nothing was lost where that is s
 
 from __future__ import annotations
 
+from autolabel.redaction import redact
+
 
 class AutolabelError(Exception):
-    """Base of all. The command line ends with `exit_code`, and says `advice` after the message."""
+    """Base of all. The command line ends with `exit_code`, and says `advice` after the message.
+
+    A message may go anywhere: to a screen, the ledger, a report. So no secret gets into one.
+    """
 
     exit_code = 1
     advice = ""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
 
 
 class Interrupted(BaseException):
@@ -58,6 +68,10 @@ class PermanentNotFoundError(PermanentError):
 
 class PermanentRejectedError(PermanentError):
     advice = "Nothing is lost; `autolabel status` shows where each row stands"
+
+
+class PermanentTooLargeError(PermanentRejectedError):
+    pass
 
 
 class PermanentMediaError(PermanentError):
@@ -108,6 +122,10 @@ class TransientRateLimitError(TransientError):
     def __init__(self, message: str, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class TransientOutageError(TransientError):
+    """Nothing that has to do with the platform can go on in this run."""
 
 
 class TransientMediaError(TransientError):

@@ -13,7 +13,13 @@ from autolabel.core.assemble import Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
-from autolabel.errors import PermanentMediaError, PermanentModelError, TransientError, TransientMediaError
+from autolabel.errors import (
+    PermanentMediaError,
+    PermanentModelError,
+    TransientError,
+    TransientMediaError,
+    TransientOutageError,
+)
 from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.protocols import Clip, ClipFailure, Inference
@@ -146,6 +152,8 @@ class Inferring:
             return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
+        except TransientOutageError:
+            raise
         except TransientError as error:
             is_own, ledger = isinstance(error, TransientMediaError), self._eyes.ledger
             runs = ledger.count_failed_download(self._job, self._run_id, row.data_hash) if is_own else 0

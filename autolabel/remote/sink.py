@@ -14,10 +14,12 @@ from encord.project import Project
 from encord.workflow.stages.agent import AgentStage
 
 from autolabel.core.rows import LabelRow, Reason
+from autolabel.engine import in_batches
 from autolabel.errors import (
     PermanentInferenceError,
     PermanentNotFoundError,
     PermanentRejectedError,
+    PermanentTooLargeError,
     TransientServiceError,
 )
 from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
@@ -95,7 +97,7 @@ class EncordSink:
         if not rows:
             return
         doing = f"saving {len(rows)} rows on branch {self._branch}"
-        with remote_call(doing), self._connection.project.create_bundle() as bundle:
+        with remote_call(doing), self._connection.writing.create_bundle() as bundle:
             for row in rows:
                 row.save(bundle=bundle)
 
@@ -117,7 +119,7 @@ class EncordSink:
         to_copy = [str(on_branch[key].label_hash) for key in expected if listed[key].label_hash is None]
         if to_copy:
             with remote_call(f"copying {len(to_copy)} rows from branch {self._branch} to main"):
-                self._connection.project.copy_labels_to_branch(
+                self._connection.writing.copy_labels_to_branch(
                     MAIN, source_branch=self._branch, overwrite=False, label_hashes=to_copy
                 )
         return outcomes | self._receipts(MAIN, expected)
@@ -127,11 +129,13 @@ class EncordSink:
         served = {row.data_hash: row for row in self._read(branch, list(expected))}
         return {key: _judge(branch, items, served.get(key)) for key, items in expected.items()}
 
-    def _list(self, branch: str, data_hashes: Sequence[str]) -> list[LabelRowV2]:
+    def _list(self, branch: str, data_hashes: Sequence[str], project: Project | None = None) -> list[LabelRowV2]:
+        """Rows as the reading project lists them, or `project`."""
         if not data_hashes:
             return []
         with remote_call(f"listing {len(data_hashes)} rows of branch {branch}"):
-            return self._connection.project.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
+            lister = project or self._connection.project
+            return lister.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
 
     def _read(self, branch: str, data_hashes: Sequence[str]) -> list[LabelRowV2]:
         """Rows of a branch that exist there, with their labels. Creates none."""
@@ -140,9 +144,10 @@ class EncordSink:
         return rows
 
     def _open(self, data_hashes: Sequence[str]) -> dict[str, LabelRowV2]:
-        """Rows of our own branch with their labels, created where missing."""
-        rows = self._list(self._branch, data_hashes)
-        _initialise(self._connection.project, rows, self._branch)
+        """Rows of our own branch with their labels, created where missing, to be written to."""
+        writing = self._connection.writing
+        rows = self._list(self._branch, data_hashes, writing)
+        _initialise(writing, rows, self._branch)
         return {row.data_hash: row for row in rows}
 
     def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
@@ -157,11 +162,11 @@ class EncordSink:
     @retrying
     def _proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
         """Only tasks that are still there are moved, so that a repeat after a lost answer finds nothing to do."""
-        stage = self._connection.project.workflow.get_stage(uuid=UUID(stage_uuid), type_=AgentStage)
+        stage = self._connection.writing.workflow.get_stage(uuid=UUID(stage_uuid), type_=AgentStage)
         doing = f"moving {len(rows)} tasks on from {stage.title}"
         with remote_call(doing):
             tasks = list(stage.get_tasks(data_hash=[row.data_hash for row in rows]))
-            with self._connection.project.create_bundle() as bundle:
+            with self._connection.writing.create_bundle() as bundle:
                 for task in tasks:
                     task.proceed(pathway_uuid=pathway_uuid, bundle=bundle)
         return frozenset(row.data_hash for row in rows)
@@ -170,13 +175,15 @@ class EncordSink:
 def _isolated(
     step: Callable[[Sequence[str]], Mapping[str, Outcome]], data_hashes: Sequence[str]
 ) -> Mapping[str, Outcome]:
-    """Do a step for many rows; where the platform refuses, row by row, so that a bad one never stops the rest."""
+    """Do a step for many rows; where the platform refuses, for fewer, so that a bad one never stops the rest."""
     try:
         return step(data_hashes)
     except (PermanentRejectedError, PermanentNotFoundError) as error:
         if len(data_hashes) == 1:
-            return {data_hashes[0]: Refused(Reason.REJECTED, str(error))}
-        return {key: outcome for one in data_hashes for key, outcome in _isolated(step, [one]).items()}
+            is_gone = isinstance(error, PermanentNotFoundError)
+            return {data_hashes[0]: Left(Reason.GONE) if is_gone else Refused(Reason.REJECTED, str(error))}
+        size = (len(data_hashes) + 1) // 2 if isinstance(error, PermanentTooLargeError) else 1
+    return {key: outcome for part in in_batches(data_hashes, size) for key, outcome in _isolated(step, part).items()}
 
 
 def _initialise(project: Project, rows: Sequence[LabelRowV2], branch: str) -> None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-import requests
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
-from urllib3.exceptions import HTTPError
 
 from autolabel.core.rows import (
     LABELLED_TYPES,
@@ -31,7 +27,6 @@ from autolabel.core.rows import (
 )
 from autolabel.errors import (
     AutolabelError,
-    Interrupted,
     PermanentAccessError,
     PermanentMediaError,
     PermanentNotFoundError,
@@ -41,14 +36,9 @@ from autolabel.errors import (
 )
 from autolabel.protocols import Clip
 from autolabel.remote.client import Connection, remote_call, retrying
+from autolabel.remote.media import Downloads
 
 READ_BUNDLE = 100
-DOWNLOAD_TIMEOUT_S = (10, 30)
-"""To connect, and from one piece to the next."""
-PATIENCE_S = 60.0
-SLOWEST_BYTES_PER_S = 20_000
-"""A download may take `PATIENCE_S`, and as long again as its bytes take at this rate."""
-CHUNK_BYTES = 1 << 18
 WITNESSES = 4
 """Rows, spread over the project, that tell whose fault it is where a file is not to be had."""
 
@@ -67,10 +57,7 @@ class EncordSource:
         self, connection: Connection, max_media_bytes: int, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._connection = connection
-        self._max_media_bytes = max_media_bytes
-        self._clock = clock
-        self._threads = threading.local()
-        self._abandoned = threading.Event()
+        self._downloads = Downloads(max_media_bytes, is_local=connection.is_local, clock=clock)
         self._witnesses: list[LabelRow] = []
 
     def project(self) -> Project:
@@ -140,7 +127,7 @@ class EncordSource:
             raise (TransientMediaError if is_own else TransientServiceError)(str(error)) from error
 
     def abandon(self) -> None:
-        self._abandoned.set()
+        self._downloads.abandon()
 
     def _serves_others(self, row: LabelRow, *, if_none: bool) -> bool:
         """Whether other media of the project are to be had now: then the trouble is this row's own."""
@@ -149,12 +136,9 @@ class EncordSource:
 
     def _is_served(self, row: LabelRow) -> bool:
         try:
-            for url in self._signed_urls(row).values():
-                with self._session().get(url, stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
-                    return answer.status_code == 200
-        except (AutolabelError, requests.RequestException):
-            pass
-        return False
+            return any(self._downloads.is_served(url) for url in list(self._signed_urls(row).values())[:1])
+        except AutolabelError:
+            return False
 
     def _download(self, row: LabelRow, folder: Path) -> list[Clip]:
         clips: list[Clip] = []
@@ -196,17 +180,12 @@ class EncordSource:
 
         A URL is used once: a retry signs again, so that one that ran out is only a lost second.
         """
-        self._go_on()
+        self._downloads.go_on()
         if key not in urls:
             urls |= self._signed_urls(row)
         if key not in urls:
             raise PermanentMediaError(Reason.GONE, "the platform has no file for it, or not for all of its frames")
-        try:
-            with self._session().get(urls.pop(key), stream=True, timeout=DOWNLOAD_TIMEOUT_S) as answer:
-                return self._spool(answer, folder)
-        except (requests.RequestException, HTTPError) as error:
-            # `from None`: the exception's text holds the signed URL.
-            raise TransientMediaError(f"the download broke off ({error.__class__.__name__})") from None
+        return self._downloads.fetch(urls.pop(key), folder)
 
     def _signed_urls(self, row: LabelRow) -> dict[str, str]:
         """Where to get the row's files, in one request: by image hash in a group, else by the row's data hash."""
@@ -223,49 +202,6 @@ class EncordSource:
         except PermanentRejectedError as error:
             raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
         return {key: url for key, url in found.items() if url}
-
-    def _session(self) -> requests.Session:
-        """One a thread: connections are reused, sessions are not shared."""
-        if not hasattr(self._threads, "session"):
-            self._threads.session = requests.Session()
-            # The announced size, against which the limit is held, is that of the bytes as they are sent.
-            self._threads.session.headers["Accept-Encoding"] = "identity"
-        session: requests.Session = self._threads.session
-        return session
-
-    def _spool(self, answer: requests.Response, folder: Path) -> Path:
-        if answer.status_code == 404:
-            raise PermanentMediaError(Reason.GONE, "its file is not there (404)")
-        if answer.status_code != 200:
-            raise TransientMediaError(f"the download answered {answer.status_code}")
-        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
-            try:
-                self._stream(answer, spooled)
-            except BaseException:
-                Path(spooled.name).unlink()
-                raise
-        return Path(spooled.name)
-
-    def _stream(self, answer: requests.Response, spooled: IO[bytes]) -> None:
-        """Write what comes as it comes. urllib3 itself raises where less comes than was announced."""
-        self._check_size(answer.raw.length_remaining or 0)
-        size, began_s = 0, self._clock()
-        while piece := answer.raw.read1(CHUNK_BYTES, decode_content=True):
-            size += len(piece)
-            self._check_size(size)
-            self._go_on()
-            if self._clock() - began_s > PATIENCE_S + size / SLOWEST_BYTES_PER_S:
-                raise TransientMediaError(f"the download is too slow: {size} bytes so far")
-            spooled.write(piece)
-
-    def _go_on(self) -> None:
-        if self._abandoned.is_set():
-            raise Interrupted
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_media_bytes:
-            message = f"its file is over {self._max_media_bytes} bytes (AUTOLABEL_MAX_MEDIA_BYTES)"
-            raise PermanentMediaError(Reason.TOO_LARGE, message)
 
 
 def _whole(row: LabelRow) -> _Picture:

@@ -11,10 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from starlette.responses import JSONResponse, Response
+
 from autolabel.sandbox import labels, workflow
 from autolabel.sandbox.store import Call, Handler, Json, LabelRow, Ontology, Project, RefusedError, Store, Task
 
 ANNOTATOR = "annotator@example.com"
+EXPIRED_URL = "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message></Error>"
+LEGACY_CODES = {
+    400: "INVALID_ARGUMENTS_ERROR",
+    401: "AUTHENTICATION_ERROR",
+    403: "AUTHORISATION_ERROR",
+    404: "RESOURCE_NOT_FOUND_ERROR",
+}
 
 
 # --------------------------------------------------------------------------------------- faults
@@ -24,6 +33,8 @@ ANNOTATOR = "annotator@example.com"
 class Fault:
     """A planned mishap: it lets `after` matching requests pass, then meets `times` of them.
 
+    drip: applied, and then the answer comes a byte every `delay_s`.
+    not_json: applied, and then the answer is 200 and a page for people.
     drop_items: the named items of a bundle are neither applied nor answered, and nothing says so.
     fail_items: the same, and the answer is an error although the other items were applied.
     Where the request is no bundle (a listing), drop_items takes the items out of the answer.
@@ -35,14 +46,14 @@ class Fault:
     match: Json = field(default_factory=dict)
     after: int = 0
     status: int = 503
-    retry_after_s: int | None = None
+    retry_after_s: int | str | None = None  # or whatever the header is to say instead
     delay_s: float = 0.0
     items: list[int] = field(default_factory=list)
     seen: int = 0
     met: int = 0
 
     ON_ITEMS = ("drop_items", "fail_items")
-    KINDS = ("status", "reset_before", "reset_after", "slow", "truncate", "expire_url", *ON_ITEMS)
+    KINDS = ("status", "reset_before", "reset_after", "slow", "truncate", "drip", "not_json", "expire_url", *ON_ITEMS)
     TRAITS = ("method", "path_contains", "query_type", "query_method")
 
     def __post_init__(self) -> None:
@@ -59,6 +70,18 @@ class Fault:
             return False
         self.seen += 1
         return self.after < self.seen and self.met < self.times
+
+    def answer(self, *, in_envelope: bool) -> Response:
+        """What is said instead of the real answer; the legacy dialect says most of it within a 200."""
+        if self.kind == "expire_url":
+            return Response(EXPIRED_URL, 403, media_type="application/xml")
+        if self.kind == "not_json":
+            return Response("<html>Please come back later</html>", 200, media_type="text/html")
+        if in_envelope and self.status in LEGACY_CODES:
+            content = {"status": self.status, "response": [LEGACY_CODES[self.status]], "payload": "a planned fault"}
+            return JSONResponse(content)
+        wait = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return JSONResponse({"message": "a planned fault"}, self.status, headers=wait)
 
     def handled(self, handler: Handler, call: Call) -> Any:
         """What `handler` answers to the call under this fault."""

@@ -30,7 +30,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autolabel.sandbox import auth, labels, library, projects, storage, workflow
-from autolabel.sandbox.admin import Admin, Fault
+from autolabel.sandbox.admin import EXPIRED_URL, Admin, Fault
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
 
 KEY_FILE = "sandbox_key"
@@ -42,7 +42,6 @@ V2 = [
     (method, compile_path(f"/v2/public{path}")[0], handler)
     for method, path, handler in [*labels.V2, *workflow.V2, *library.V2, *storage.V2]
 ]
-EXPIRED_URL = "<Error><Code>ExpiredToken</Code><Message>Invalid argument.</Message></Error>"
 
 
 @dataclass
@@ -150,17 +149,20 @@ class Sandbox:
 
     async def _mishandle(self, exchange: Exchange, fault: Fault, send: Send) -> None:
         """Play a planned fault; whatever is applied is applied before the wire breaks."""
-        await asyncio.sleep(fault.delay_s)
-        if fault.kind in {"reset_before", "status", "expire_url"}:
-            response = _planned_answer(fault)
-            exchange.status = None if fault.kind == "reset_before" else response.status_code
-        else:
+        if fault.kind != "drip":
+            await asyncio.sleep(fault.delay_s)
+        if fault.kind not in {"reset_before", "status", "expire_url"}:
             response = await self._respond(exchange, fault)
+        if fault.kind in {"reset_before", "status", "expire_url", "not_json"}:
+            response = fault.answer(in_envelope=exchange.envelope is not None)
+            exchange.status = None if fault.kind == "reset_before" else response.status_code
         self._note(exchange, "request", fault=fault.id)
         if fault.kind in {"reset_before", "reset_after"}:
             await self._reset(exchange.request)
         elif fault.kind == "truncate":
             await self._truncate(exchange.request, response, send)
+        elif fault.kind == "drip":
+            await self._drip(exchange.request, response, send, fault.delay_s)
         else:
             await response(exchange.request.scope, exchange.request.receive, send)
 
@@ -272,6 +274,17 @@ class Sandbox:
         transport.abort()
         await asyncio.sleep(0)  # uvicorn learns of the lost connection, and sends nothing itself
 
+    async def _drip(self, request: Request, response: Response, send: Send, every_s: float) -> None:
+        """The body byte by byte, for as long as the client wants it."""
+        await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+        transport = self._transport(request)
+        for byte in bytes(response.body):
+            if transport.is_closing():
+                return
+            await send({"type": "http.response.body", "body": bytes([byte]), "more_body": True})
+            await asyncio.sleep(every_s)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
     async def _truncate(self, request: Request, response: Response, send: Send) -> None:
         """The full Content-Length, and half of the body."""
         start = {"status": response.status_code, "headers": response.raw_headers}
@@ -280,13 +293,6 @@ class Sandbox:
         await send({"type": "http.response.body", "body": half, "more_body": True})
         self._transport(request).close()
         await asyncio.sleep(0)
-
-
-def _planned_answer(fault: Fault) -> Response:
-    if fault.kind == "expire_url":
-        return Response(EXPIRED_URL, 403, media_type="application/xml")
-    wait = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
-    return JSONResponse({"message": "a planned fault"}, fault.status, headers=wait)
 
 
 def _ranged(content: bytes, mime_type: str, wanted: str) -> Response:

@@ -28,7 +28,7 @@ def test_work_by_hand_is_told_from_a_machines_and_every_object_comes_with_its_cl
 ) -> None:
     free = [row for row in project.list_label_rows_v2() if row.label_hash is None][:2]
     kinds = [draw(row, by_hand=by_hand).feature_node_hash for row, by_hand in zip(free, (True, False), strict=True)]
-    source = EncordSource(Connection(demo_sandbox.client(), project), max_media_bytes=1)
+    source = EncordSource(Connection(demo_sandbox.client(), project, project, is_local=True), max_media_bytes=1)
     contents = source.contents([row for row in source.rows() if row.data_hash in {item.data_hash for item in free}])
     found = [contents[row.data_hash] for row in free]
     assert [item.has_human_work for item in found] == [True, False]

@@ -131,7 +131,7 @@ def test_the_only_file_of_a_project_is_to_blame_itself_where_the_platform_signs_
     sandbox.fault("status", status=410, times=5, match=BLOB)
     with pytest.raises(TransientMediaError, match="410"):
         source.download(row, tmp_path)
-    sandbox.fault("status", status=503, times=5, match=SIGN_ITEM)
+    sandbox.fault("status", status=503, times=15, match=SIGN_ITEM)
     with pytest.raises(TransientServiceError, match="signing the media"):
         source.download(row, tmp_path)
 

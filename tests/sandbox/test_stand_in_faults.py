@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import requests
 from encord import Dataset, Project
-from encord.exceptions import EncordException, RateLimitExceededError, RequestException
+from encord.exceptions import (
+    AuthenticationError,
+    AuthorisationError,
+    EncordException,
+    InvalidArgumentsError,
+    RateLimitExceededError,
+    RequestException,
+    ResourceNotFoundError,
+)
 from encord.objects import Object, OntologyStructure, Shape
 from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.orm.dataset import StorageLocation
@@ -92,6 +100,38 @@ def test_a_slow_answer_takes_its_time(demo_sandbox: RunningSandbox, project: Pro
     began = time.monotonic()
     project.list_label_rows_v2()
     assert time.monotonic() - began >= 0.3
+
+
+def test_an_answer_can_drip(demo_sandbox: RunningSandbox) -> None:
+    demo_sandbox.fault("drip", delay_s=0.002, match={"path_contains": "/v2/"})
+    began = time.monotonic()
+    answer = requests.get(f"{demo_sandbox.domain}/v2/nothing", timeout=1)
+    assert "message" in answer.json()
+    assert time.monotonic() - began >= 0.002 * len(answer.content)
+
+
+def test_an_answer_can_be_a_page_for_people(demo_sandbox: RunningSandbox, project: Project) -> None:
+    demo_sandbox.fault("not_json", match=CREATE)
+    with pytest.raises(RequestException, match="JSON"):
+        initialised(project, 0)
+    assert demo_sandbox.writes() == ["label_row_created"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, InvalidArgumentsError),
+        (401, AuthenticationError),
+        (403, AuthorisationError),
+        (404, ResourceNotFoundError),
+    ],
+)
+def test_the_legacy_dialect_refuses_within_its_envelope(
+    demo_sandbox: RunningSandbox, project: Project, status: int, error: type[EncordException]
+) -> None:
+    demo_sandbox.fault("status", status=status, match=CREATE)
+    with pytest.raises(error):
+        initialised(project, 0)
 
 
 def test_dropped_items_are_neither_answered_nor_created(demo_sandbox: RunningSandbox, project: Project) -> None:

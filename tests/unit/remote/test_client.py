@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import responses
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from encord import exceptions as sdk
+from encord.http.constants import RequestsSettings
 from tenacity import Future, RetryCallState
 
 from autolabel.errors import (
@@ -17,12 +20,15 @@ from autolabel.errors import (
     PermanentAccessError,
     PermanentNotFoundError,
     PermanentRejectedError,
+    PermanentTooLargeError,
     PermanentUsageError,
+    TransientOutageError,
     TransientRateLimitError,
     TransientServiceError,
 )
-from autolabel.remote import client
-from autolabel.remote.client import connect, read_key_file, remote_call
+from autolabel.remote import client, wire
+from autolabel.remote.client import connect, read_key_file, remote_call, retrying
+from autolabel.remote.pace import FAILURES
 
 DOMAIN = "http://127.0.0.1:9"
 PROJECT = "11111111-1111-1111-1111-111111111111"
@@ -34,6 +40,11 @@ def pem(key: ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey) -> str:
 
 
 KEY = pem(ed25519.Ed25519PrivateKey.generate())
+
+
+@pytest.fixture(autouse=True)
+def _line_of_its_own() -> None:
+    wire.install(wire.Line())
 
 
 def look() -> None:
@@ -62,6 +73,7 @@ def test_every_exception_of_the_sdk_becomes_one_of_ours(kind: type[sdk.EncordExc
         (401, PermanentAccessError),
         (403, PermanentAccessError),
         (404, PermanentNotFoundError),
+        (413, PermanentTooLargeError),
         (429, TransientRateLimitError),
         (500, TransientServiceError),
         (503, TransientServiceError),
@@ -91,11 +103,22 @@ def test_no_answer_at_all_is_transient() -> None:
 
 
 @responses.activate
-def test_a_request_is_sent_again_after_a_rate_limit_but_never_by_the_sdk_itself() -> None:
+def test_a_rate_limit_is_never_waited_out_by_the_sdk_itself() -> None:
     responses.add(responses.GET, re.compile(DOMAIN), status=429, headers={"Retry-After": "0"}, json={})
     with pytest.raises(TransientRateLimitError):
-        connect(PROJECT, DOMAIN, KEY)
-    assert len(responses.calls) == client.ATTEMPTS
+        look()
+    assert len(responses.calls) == 1
+
+
+@pytest.mark.parametrize(("settings", "sent"), [(client.READS, 3), (client.WRITES, 1)])
+@responses.activate
+def test_the_sdk_sends_again_what_reads_and_never_what_writes(settings: RequestsSettings, sent: int) -> None:
+    """Whatever wait the platform asks for: the SDK would obey 6 hours."""
+    quick = replace(settings, backoff_factor=0.001)
+    responses.add(responses.GET, re.compile(DOMAIN), status=503, headers={"Retry-After": "21600"}, json={})
+    with pytest.raises(TransientServiceError), remote_call("looking"):
+        client.make_client(DOMAIN, KEY, quick).get_project(PROJECT)
+    assert len(responses.calls) == sent
 
 
 def test_an_rsa_key_is_refused_without_showing_it() -> None:
@@ -117,13 +140,61 @@ def test_a_missing_key_file_is_named(tmp_path: Path) -> None:
         read_key_file(tmp_path / "nowhere")
 
 
-def wait_after(error: Exception) -> float:
+def asked_to_wait(error: TransientRateLimitError) -> float:
     state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
     state.outcome = Future.construct(1, error, has_exception=True)
-    return client._wait(state)
+    return client._wait_as_asked(state)
 
 
-def test_the_wait_obeys_the_server_up_to_a_cap() -> None:
-    assert wait_after(TransientRateLimitError("slow down", 3)) == 3
-    assert wait_after(TransientRateLimitError("slow down", 99_999)) == client.MAX_RETRY_AFTER_S
-    assert 0 <= wait_after(TransientServiceError("503")) <= 20
+def test_the_wait_is_what_the_platform_asked_for_or_else_backs_off() -> None:
+    assert 3 <= asked_to_wait(TransientRateLimitError("slow down", 3)) <= 4
+    assert 0 <= asked_to_wait(TransientRateLimitError("slow down", None)) <= 60
+
+
+@responses.activate
+def test_a_wait_that_no_run_waits_for_ends_the_run_and_is_told() -> None:
+    responses.add(responses.GET, re.compile(DOMAIN), status=429, headers={"Retry-After": "7200"}, json={})
+    with pytest.raises(TransientOutageError, match="asks to wait 7200 s") as caught:
+        connect(PROJECT, DOMAIN, KEY)
+    assert (len(responses.calls), caught.value.exit_code) == (1, 75)
+
+
+def failing(*errors: Exception) -> Callable[[], str]:
+    """A step that meets these errors, one a call, and then succeeds."""
+    left = list(errors)
+
+    @retrying
+    def step() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return step
+
+
+def test_rate_limits_are_no_attempts_and_any_number_of_them_is_waited_out() -> None:
+    limit, broken = TransientRateLimitError("429", 0), TransientServiceError("503")
+    assert failing(limit, limit, broken, limit)() == "done"
+
+
+@pytest.mark.parametrize("kind", [PermanentAccessError, PermanentTooLargeError, TransientOutageError])
+def test_what_asking_again_cannot_mend_is_not_repeated(kind: type[AutolabelError]) -> None:
+    step = failing(kind("once"))
+    with pytest.raises(kind, match="once"):
+        step()
+    assert step() == "done"
+
+
+def test_a_platform_that_stays_broken_is_given_up_for_good() -> None:
+    for _ in range(FAILURES):
+        with pytest.raises(TransientServiceError), remote_call("looking"):
+            raise sdk.GenericServerError("503")
+    with pytest.raises(TransientOutageError, match=f"{FAILURES} calls in succession"):
+        look()
+
+
+@responses.activate
+def test_an_answer_that_is_json_and_nothing_else_is_no_answer() -> None:
+    responses.add(responses.POST, re.compile(DOMAIN), json=["hello"])
+    with pytest.raises(TransientServiceError, match="no usable answer"), remote_call("looking"):
+        client.make_client(DOMAIN, KEY).get_dataset(PROJECT)
