@@ -10,8 +10,6 @@ import fcntl
 import json
 import mmap
 import os
-import pkgutil
-import resource
 import socket
 import subprocess
 import sys
@@ -19,43 +17,34 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autolabel.core.rows import Reason
+from autolabel.decoder import MAX_MESSAGE_BYTES, MAX_TEXT, OUT_OF_MEMORY, slots_of
 from autolabel.errors import PermanentMediaError, PermanentModelError
 from autolabel.protocols import RGB, Clip, FrameReader
 
-# What the child may allocate beyond its imports. Measured at 25 million pixels: 28 bytes a pixel for WebP, the
-# hungriest of the formats, 19 for JPEG and PNG. The fixed part is for codecs, their threads' stacks and video frames.
-BYTES_PER_PIXEL = 32
-FIXED_BYTES = 512 << 20
-SLOTS = 8
-"""Frames that wait in shared memory, decoded ahead; fewer where they are large, but two always fit."""
 LEAST_SHARED_BYTES = 64 << 20
 TRIES = 2
 FRAMES_PER_QUESTION = 256
-MAX_MESSAGE_BYTES = 1 << 16
-MAX_TEXT = 500
 START_LIMIT_S = 300.0
 END_TIMEOUT_S = 10.0
-OUT_OF_MEMORY = 71
-"""The exit code of a child that met its limit; what it holds by then is not to be trusted with the next file."""
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """All that the child sees of our environment, which may hold a key."""
 # A picture takes buffers of megabytes, again and again; glibc is to keep them: JPEGs decode three times as quickly.
 OWN_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(128 << 20)}
 FOUND = frozenset({Reason.DECODE, Reason.TOO_LARGE, Reason.WRONG_SIZE, Reason.FRAME_COUNT})
 NONSENSE = "the process that decodes its file talked nonsense"
+Number = TypeVar("Number", np.uint8, np.float64)
 BOOT = """
 import json, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # what Ctrl-C means is the parent's to say
 order = json.loads(sys.argv[1])
 sys.path[:] = order["path"]
-from autolabel.decoding import serve
+from autolabel.decoder import serve
 serve(order)
 """
 
@@ -252,13 +241,18 @@ class _Child:
 
     def picture(self, clip: Clip, place: int) -> RGB:
         """A copy of the frame in the slot of the answer's frame number `place`."""
-        shape = (clip.height_px, clip.width_px, 3)
         count = clip.height_px * clip.width_px * 3
-        offset = place % _slots(clip, len(self._memory)) * count
-        return np.frombuffer(self._memory, np.uint8, count, offset).reshape(shape).copy()
+        offset = place % slots_of(clip, len(self._memory)) * count
+        return self._copy(np.dtype(np.uint8), count, offset).reshape(clip.height_px, clip.width_px, 3)
 
     def numbers(self, count: int) -> NDArray[np.float64]:
-        return np.frombuffer(self._memory, np.float64, count).copy()
+        """A copy of the answer's numbers."""
+        return self._copy(np.dtype(np.float64), count, 0)
+
+    def _copy(self, dtype: np.dtype[Number], count: int, offset: int) -> NDArray[Number]:
+        if offset + count * dtype.itemsize > len(self._memory):
+            raise _DiedError(Reason.CRASH, NONSENSE)
+        return np.frombuffer(self._memory, dtype, count, offset).copy()
 
     def _died(self) -> _DiedError:
         try:
@@ -285,11 +279,6 @@ def _sealed_memory(size: int) -> int:
     return fd
 
 
-def _slots(clip: Clip, size: int) -> int:
-    """How many of a clip's frames the shared memory holds at a time: known to both sides, so never told."""
-    return max(1, min(SLOTS, size // max(1, clip.width_px * clip.height_px * 3)))
-
-
 def _plain(clip: Clip) -> dict[str, Any]:
     return {"path": str(clip.path), "frame_indices": list(clip.frame_indices)}
 
@@ -301,102 +290,3 @@ def _found(reply: dict[str, Any]) -> Exception:
         return _DiedError(Reason.CRASH, NONSENSE)
     text = str(reply.get("message", ""))[:MAX_TEXT]
     return PermanentMediaError(reason, "".join(char if char.isprintable() else "\ufffd" for char in text))
-
-
-def serve(order: dict[str, Any]) -> None:
-    """The child's life: one question after the other until the parent is gone."""
-    reader: FrameReader = pkgutil.resolve_name(order["reader"])(order["max_pixels"])
-    pipe = socket.socket(fileno=order["socket"])
-    memory = mmap.mmap(order["memory"], 0)
-    os.close(order["memory"])
-    _limit(FIXED_BYTES + BYTES_PER_PIXEL * order["max_pixels"])
-    _tell(pipe, {})
-    while True:
-        question = _heard(pipe)
-        raw = question["clip"]
-        _limit_cpu(question["limit_s"])
-        _answer(question["ask"], Clip(**raw | {"path": Path(raw["path"])}), reader, pipe, memory)
-
-
-def _answer(name: str, clip: Clip, reader: FrameReader, pipe: socket.socket, memory: mmap.mmap) -> None:
-    try:
-        if name == "read":
-            _put_frames(clip, reader, pipe, memory)
-        else:
-            _put_times(clip, reader, memory)
-            _tell(pipe, {})
-    except PermanentMediaError as exc:
-        _tell(pipe, {"failed": exc.reason, "message": str(exc)[:MAX_TEXT]})
-    except MemoryError:
-        os._exit(OUT_OF_MEMORY)
-    except Exception as exc:  # noqa: BLE001 # the one outer handler: readers fail in ways of their own
-        _tell(pipe, {"failed": Reason.DECODE, "message": f"its file cannot be decoded: {type(exc).__name__}"})
-
-
-def _put_frames(clip: Clip, reader: FrameReader, pipe: socket.socket, memory: mmap.mmap) -> None:
-    """A frame goes into a slot once the parent has taken the one that was there; all are taken in the end."""
-    slots = _slots(clip, len(memory))
-    untaken = place = 0
-    try:
-        for index, picture in reader.read(clip):
-            if untaken == slots:
-                _heard(pipe)
-                untaken -= 1
-            _put(picture, memory, place % slots * picture.nbytes, (clip.height_px, clip.width_px, 3))
-            _tell(pipe, {"index": index})
-            untaken, place = untaken + 1, place + 1
-    finally:
-        for _ in range(untaken):
-            _heard(pipe)
-
-
-def _put(picture: RGB, memory: mmap.mmap, offset: int, shape: tuple[int, int, int]) -> None:
-    if picture.shape != shape or offset + picture.nbytes > len(memory):
-        raise PermanentMediaError(Reason.TOO_LARGE, f"its picture of shape {picture.shape} has no room")
-    np.frombuffer(memory, np.uint8, picture.size, offset).reshape(shape)[:] = picture
-
-
-def _put_times(clip: Clip, reader: FrameReader, memory: mmap.mmap) -> None:
-    times_s = reader.frame_times_s(clip)
-    if len(times_s) != clip.video_frames:
-        raise PermanentMediaError(Reason.FRAME_COUNT, f"its video has {len(times_s)} frames")
-    if times_s.nbytes > len(memory):
-        raise PermanentMediaError(Reason.TOO_LARGE, f"its video has {len(times_s)} frames, which have no room")
-    np.frombuffer(memory, np.float64, len(times_s))[:] = times_s
-
-
-def _heard(pipe: socket.socket) -> Any:
-    try:
-        message = pipe.recv(MAX_MESSAGE_BYTES)
-    except OSError:
-        message = b""
-    return json.loads(message) if message else sys.exit()  # the parent is gone, and so are we
-
-
-def _tell(pipe: socket.socket, message: dict[str, Any]) -> None:
-    try:
-        pipe.send(json.dumps(message).encode())
-    except OSError:
-        sys.exit()
-
-
-def _limit(budget_bytes: int) -> None:
-    """No core, no growing file, and `budget_bytes` of memory on top of what the child has now.
-
-    RLIMIT_DATA counts what is private and can be written to: what decoding takes. RLIMIT_AS would also count what is
-    only reserved, which grows with threads and so with the machine's cores, and the shared frames.
-    """
-    status = Path("/proc/self/status").read_text()
-    held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmData"))) << 10
-    for limit, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_DATA, held + budget_bytes),
-    ):
-        resource.setrlimit(limit, (value, value))
-
-
-def _limit_cpu(limit_s: float) -> None:
-    """The net under the parent's watch, for a child that loops when there is no parent any more."""
-    used_s = time.process_time() + limit_s * (os.cpu_count() or 1)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used_s) + 1, resource.RLIM_INFINITY))

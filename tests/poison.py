@@ -19,6 +19,7 @@ LIES = {
     "lie-no-json": b"\x80\x04rubbish",
     "lie-deep": b"[" * 60_000,
     "lie-list": b"[]",
+    "lie-room": b'{"index": 0}',
     "lie-index": b'{"index": 1000000000}',
     "lie-reason": b'{"failed": "human_content", "message": "x"}',
     "lie-kind": b'{"failed": {"a": []}}',
