@@ -295,7 +295,8 @@ def _opened(
 
 def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
     return InferenceProcess(
-        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
+        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames),
+        max_bytes=settings.max_worker_bytes,
     )
 
 

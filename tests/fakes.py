@@ -113,6 +113,8 @@ def _obey(clip: Clip) -> list[FrameLabels]:
             ctypes.string_at(0)
         case "bug":
             raise ZeroDivisionError("by nought")
+        case "swell":
+            np.ones(20 << 30, np.uint8)
         case "slow":
             time.sleep(0.5)
     return [FrameLabels(os.getpid(), clip.width_px, clip.height_px, ())]
