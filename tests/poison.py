@@ -6,14 +6,19 @@ import ctypes
 import os
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.core.detections import FrameLabels
+from autolabel.decoding import DecodeProcess, Limits
 from autolabel.errors import PermanentMediaError
 from autolabel.protocols import RGB, Clip
+from autolabel.worker import Answer, Answers, run_clips
+from fakes import swell
 
 LIES = {
     "lie-no-json": b"\x80\x04rubbish",
@@ -27,7 +32,7 @@ LIES = {
 
 
 class PoisonReader:
-    """A `FrameReader` whose pictures hold the process id. Clips say by name what it does, "...-late" later."""
+    """A `FrameReader` whose pictures hold the process id; a clip says what it does: "abort", "7:loop", "bad-late"."""
 
     def __init__(self, max_pixels: int) -> None:
         self.max_pixels = max_pixels
@@ -55,7 +60,7 @@ def told_by(picture: RGB) -> tuple[int, int]:
 
 
 def misbehave(clip: Clip) -> None:
-    match clip.data_hash.removesuffix("-late"):
+    match clip.data_hash.rpartition(":")[2].removesuffix("-late"):
         case "abort":
             os.abort()
         case "segfault":
@@ -92,6 +97,25 @@ def _surroundings() -> str:
 def _pipe() -> socket.socket:
     found = next(path for path in Path("/proc/self/fd").iterdir() if path.is_socket())
     return socket.socket(fileno=os.dup(int(found.name)))
+
+
+def load_poisoned() -> Answers:
+    """For an inference process that decodes by a PoisonReader, and finds nothing; "7:models:loop" it does itself."""
+    reader = DecodeProcess(PoisonReader, 10_000, Limits(grace_s=2.0, frame_s=0.0))
+    return Answers(partial(_infer_poisoned, reader), reader.frame_times_s)
+
+
+def _infer_poisoned(reader: DecodeProcess, clips: Sequence[Clip]) -> list[Answer]:
+    for clip in clips:
+        if clip.data_hash.endswith(":models:allocate"):
+            swell()  # where no limit stands in the way
+        elif ":models:" in clip.data_hash:
+            misbehave(clip)
+    return run_clips(clips, reader, _find_nothing, batch_frames=8)
+
+
+def _find_nothing(frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
+    return [FrameLabels(index, image.shape[1], image.shape[0], ()) for index, image in frames]
 
 
 def fail_to_start(max_pixels: int) -> PoisonReader:
