@@ -106,9 +106,11 @@ def report_folder(settings: Settings) -> Path:
 
 def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
     from autolabel.album import Album
+    from autolabel.decoding import DecodeProcess
     from autolabel.remote.frames import MediaReader
 
-    return Album(classes, seed, MediaReader(settings.max_image_pixels) if settings.report_images else None)
+    reader = DecodeProcess(MediaReader, settings.max_image_pixels) if settings.report_images else None
+    return Album(classes, seed, reader)
 
 
 def project_hash(text: str) -> str:
@@ -289,7 +291,8 @@ def _opened(
 
 def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
     return InferenceProcess(
-        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames)
+        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames),
+        max_bytes=settings.max_worker_bytes,
     )
 
 
@@ -349,7 +352,8 @@ def ssh_key(settings: Settings) -> str:
 
 
 def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
-    """Runs in the inference process: load the models, return what answers there."""
+    """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
+    from autolabel.decoding import DecodeProcess
     from autolabel.models import load_detector, load_segmenter
     from autolabel.pipeline import infer
     from autolabel.remote.frames import MediaReader
@@ -369,7 +373,7 @@ def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_fra
         nms_iou=config.nms_iou,
         cross_class_iou=config.cross_class_iou,
     )
-    reader = MediaReader(max_image_pixels)
+    reader = DecodeProcess(MediaReader, max_image_pixels)
     return Answers(
         infer=partial(run_clips, reader=reader, infer_frames=answer, batch_frames=batch_frames),
         frame_times_s=reader.frame_times_s,

@@ -10,6 +10,7 @@
     │   ├── PermanentMediaError        a row's picture cannot be used; carries a reason           (row)
     │   ├── PermanentModelError        weights missing or damaged                                 (exit 1)
     │   ├── PermanentInferenceError    the models cannot answer some pictures                     (row)
+    │   │   └── PermanentOutOfMemoryError  the device has no memory for so many at once           (row)
     │   ├── PermanentDiskError         no room on the disk                                        (exit 1)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
     │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
@@ -90,6 +91,10 @@ class PermanentModelError(PermanentError):
 
 
 class PermanentInferenceError(PermanentError):
+    pass
+
+
+class PermanentOutOfMemoryError(PermanentInferenceError):
     pass
 
 

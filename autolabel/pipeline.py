@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from autolabel.core.detections import Detection, Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px
 from autolabel.core.prompts import PromptPlan, needs_mask
 from autolabel.core.suppress import Kept, suppress
+from autolabel.errors import PermanentInferenceError
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
 
 
@@ -25,9 +26,11 @@ def infer(
 
     Only objects whose shape is made from a mask are segmented. One whose mask comes out empty, or that nothing can
     segment, keeps `mask=None`. `image_digest` is left to the caller, who has the file.
+    Raises PermanentInferenceError for an answer that does not fit the question.
     """
     images = [image for _, image in frames]
     found = detector.detect(images, plan)
+    _check_classes(found, plan)
     kept = [
         suppress(answer, plan, (image.shape[1], image.shape[0]), nms_iou, cross_class_iou)
         for answer, image in zip(found, images, strict=True)
@@ -65,7 +68,24 @@ def _masks(
         drawn = segmenter.segment(images, boxes)
         for have, wanted, new in zip(masks, bare, drawn, strict=True):
             have.update(zip(wanted.tolist(), new, strict=True))
+    for image, have in zip(images, masks, strict=True):
+        _check_inside(image, have.values())
     return [{rank: mask for rank, mask in have.items() if mask_area_px(mask)} for have in masks]
+
+
+def _check_classes(found: Sequence[Detections], plan: PromptPlan) -> None:
+    for answer in found:
+        if answer.scores.shape[1] != len(plan.prompts):
+            raise PermanentInferenceError(
+                f"the detector answers with {answer.scores.shape[1]} classes where {len(plan.prompts)} were asked for"
+            )
+
+
+def _check_inside(image: RGB, masks: Iterable[Mask]) -> None:
+    height, width, _ = image.shape
+    for mask in masks:
+        if mask.window_xyxy_px[2] > width or mask.window_xyxy_px[3] > height:
+            raise PermanentInferenceError(f"a mask at {mask.window_xyxy_px} is not inside {width}x{height}")
 
 
 def _detections(kept: Kept, masks: dict[int, Mask], plan: PromptPlan) -> tuple[Detection, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import psutil
 from dotenv import dotenv_values
 from platformdirs import user_state_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
     max_image_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are set aside undecoded.")
     max_media_bytes: int = Field(
         1_000_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."
+    )
+    max_worker_bytes: int = Field(
+        default_factory=lambda: psutil.virtual_memory().total * 4 // 5,
+        ge=1,
+        description="The inference process is ended and started again where it holds more memory.",
     )
     max_row_bytes: int = Field(
         30_000_000, ge=1, description="Rows whose labels would come to more bytes are set aside, not written."

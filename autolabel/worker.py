@@ -6,6 +6,8 @@ import hashlib
 import logging
 import multiprocessing
 import signal
+import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +16,10 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from autolabel.core.detections import FrameLabels
@@ -26,6 +29,7 @@ from autolabel.errors import (
     PermanentInferenceError,
     PermanentMediaError,
     PermanentModelError,
+    PermanentOutOfMemoryError,
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure, FrameReader
@@ -34,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 Answer = list[FrameLabels] | ClipFailure
 InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
-Item = TypeVar("Item")
 
 TERMINATE_TIMEOUT_S = 2.0
 KILL_TIMEOUT_S = 60.0
 LOAD_TRIES = 3
+WATCH_S = 0.2
 LOAD = "load"
 
 
@@ -82,11 +86,14 @@ class InferenceProcess:
 
     `load` runs in the child and gives what answers there; it must be picklable: a module's function or a `partial`
     of one. Where it fails, that question raises its error and the next one tries again. A process that gives no
-    answer within `patience` is ended, and that counts as its death.
+    answer within `patience`, or that meanwhile holds more than `max_bytes` of memory, is ended, and that counts as
+    its death.
     """
 
-    def __init__(self, load: Callable[[], Answers], patience: Patience = PATIENCE) -> None:
-        self._load, self._patience = load, patience
+    def __init__(
+        self, load: Callable[[], Answers], patience: Patience = PATIENCE, max_bytes: int = sys.maxsize
+    ) -> None:
+        self._load, self._patience, self._max_bytes = load, patience, max_bytes
         self._child: tuple[BaseProcess, Connection] | None = None
 
     def infer(self, clips: Sequence[Clip]) -> list[Answer]:
@@ -128,21 +135,34 @@ class InferenceProcess:
         process, pipe = self._child
         try:
             pipe.send(question)
-            ready = wait([pipe, process.sentinel], limit_s)
-            reply = pipe.recv() if pipe in ready else None
+            excess = self._wait(process, pipe, limit_s)
+            reply = pipe.recv() if not excess and pipe.poll() else None
         except (EOFError, OSError):
-            ready, reply = [process.sentinel], None
+            excess, reply = "", None
         except BaseException:
             self.close()  # the answer to an interrupted question must not meet the next one
             raise
-        if not ready:
+        if excess:
             self.close()
-            raise TransientWorkerDiedError(f"the inference process gave no answer in {limit_s:.0f} s and was ended")
+            raise TransientWorkerDiedError(f"the inference process {excess} and was ended")
         if reply is None:
             raise self._died(process)
         if isinstance(reply, AutolabelError):
             raise reply
         return reply
+
+    def _wait(self, process: BaseProcess, pipe: Connection, limit_s: float) -> str:
+        """Until it answers or ends: "". Or what it takes too much of."""
+        give_up_s = time.monotonic() + limit_s
+        while (left_s := give_up_s - time.monotonic()) > 0:
+            if wait([pipe, process.sentinel], min(left_s, WATCH_S)):
+                return ""
+            held = _resident_bytes(process)
+            if held > self._max_bytes:
+                return (
+                    f"held {held >> 20} MiB of memory, over AUTOLABEL_MAX_WORKER_BYTES ({self._max_bytes >> 20} MiB),"
+                )
+        return f"gave no answer in {limit_s:.0f} s"
 
     def close(self) -> None:
         """End the process now, whatever it is doing. May be called again; the next question starts another."""
@@ -181,6 +201,13 @@ class InferenceProcess:
         return TransientWorkerDiedError(f"the inference process ended without an answer ({how})")
 
 
+def _resident_bytes(process: BaseProcess) -> int:
+    try:
+        return int(psutil.Process(process.pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def _serve(load: Callable[[], Answers], pipe: Connection) -> None:
     """The child's life: load when told to, then answer until the parent is gone."""
     answers: Answers | None = None
@@ -206,18 +233,40 @@ def run_clips(
 ) -> list[Answer]:
     """Decode clips, infer in batches of one picture size that may span clips, and put the answers back in order.
 
-    A clip that cannot be read becomes a ClipFailure and touches no other. At most `batch_frames` pictures are in
-    memory at once. Each answer carries the SHA-256 of its clip's file.
+    A clip that cannot be read, or for a frame of which the device has too little memory, becomes a ClipFailure and
+    touches no other. At most `batch_frames` pictures are in memory at once. Each answer carries the SHA-256 of its
+    clip's file.
     """
     labels: list[list[FrameLabels]] = [[] for _ in clips]
     failures: dict[int, ClipFailure] = {}
     for positions in _by_size(clips):
         frames = _decode(clips, positions, reader, failures)
-        for batch in _batches(frames, batch_frames):
-            answers = infer_frames([(index, image) for _, index, image in batch])
-            for (position, _, _), answer in zip(batch, answers, strict=True):
+        for position, answer in _infer_batches(frames, batch_frames, infer_frames):
+            if isinstance(answer, ClipFailure):
+                failures[position] = answer
+            else:
                 labels[position].append(answer)
     return [failures[i] if i in failures else _with_digest(labels[i], clip.path) for i, clip in enumerate(clips)]
+
+
+def _infer_batches(
+    frames: Iterator[tuple[int, int, RGB]], size: int, infer_frames: InferFrames
+) -> Iterator[tuple[int, FrameLabels | ClipFailure]]:
+    """(clip position, answer) of frames as `_decode` gives them."""
+    while batch := list(islice(frames, size)):
+        answers = _infer_in_memory([(index, image) for _, index, image in batch], infer_frames)
+        yield from zip([position for position, _, _ in batch], answers, strict=True)
+
+
+def _infer_in_memory(frames: Sequence[tuple[int, RGB]], infer_frames: InferFrames) -> list[FrameLabels | ClipFailure]:
+    """Where the device has too little memory for the batch, its halves; a frame too large alone has no answer."""
+    try:
+        return list(infer_frames(frames))
+    except PermanentOutOfMemoryError as exc:
+        if len(frames) == 1:
+            return [ClipFailure(Reason.OOM, str(exc))]
+    half = len(frames) // 2
+    return _infer_in_memory(frames[:half], infer_frames) + _infer_in_memory(frames[half:], infer_frames)
 
 
 def _decode(
@@ -237,11 +286,6 @@ def _by_size(clips: Sequence[Clip]) -> list[list[int]]:
     for position, clip in enumerate(clips):
         groups[clip.width_px, clip.height_px].append(position)
     return list(groups.values())
-
-
-def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _with_digest(frames: Sequence[FrameLabels], path: Path) -> list[FrameLabels]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import Reason
-from autolabel.errors import PermanentMediaError
+from autolabel.errors import PermanentMediaError, PermanentOutOfMemoryError
 from autolabel.protocols import RGB, Clip
-from autolabel.worker import Answers
+from autolabel.worker import Answers, run_clips
+
+TOO_HIGH_PX = 9
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,30 @@ def _obey(clip: Clip) -> list[FrameLabels]:
             ctypes.string_at(0)
         case "bug":
             raise ZeroDivisionError("by nought")
+        case "swell":
+            swell()
         case "slow":
             time.sleep(0.5)
     return [FrameLabels(os.getpid(), clip.width_px, clip.height_px, ())]
+
+
+def load_cramped_inference() -> Answers:
+    """For an inference process with memory for as many frames at once as they are wide, and for none TOO_HIGH_PX."""
+    return Answers(
+        partial(run_clips, reader=BlackReader(), infer_frames=_infer_cramped, batch_frames=8), _obey_about_times
+    )
+
+
+def _infer_cramped(frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
+    if any(image.shape[0] == TOO_HIGH_PX or image.shape[1] < len(frames) for _, image in frames):
+        raise PermanentOutOfMemoryError("no room")
+    return [FrameLabels(index, image.shape[1], image.shape[0], ()) for index, image in frames]
+
+
+def swell() -> None:
+    """Take 20 GB, by and by."""
+    held = [np.ones(1 << 28, np.uint8) for _ in range(80)]
+    raise AssertionError(len(held))
 
 
 def load_and_die() -> Answers:

@@ -20,11 +20,20 @@ class Mask:
     - `window_xyxy_px`: (left, top, right, bottom), integers, right and bottom exclusive.
     - `counts`: COCO compressed RLE (column-major) of the window, as pycocotools encodes it.
     - `score`: the segmenter's own estimate of its mask IoU, in [0, 1]; never the label's confidence.
+
+    Raises ValueError for a window without area or left of or above the frame, and for another score.
     """
 
     window_xyxy_px: tuple[int, int, int, int]
     counts: bytes
     score: float
+
+    def __post_init__(self) -> None:
+        left, top, right, bottom = self.window_xyxy_px
+        if not (0 <= left < right and 0 <= top < bottom):
+            raise ValueError(f"a mask's window must have an area in the frame, got {self.window_xyxy_px}")
+        if not 0 <= self.score <= 1:  # also for NaN
+            raise ValueError(f"a mask's score must be in [0, 1], got {self.score}")
 
 
 @dataclass(frozen=True)

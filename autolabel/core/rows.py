@@ -35,6 +35,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     DOWNLOAD = "download"
     CRASH = "crash"
+    OOM = "oom"
     INVALID_OUTPUT = "invalid_output"
     REJECTED = "rejected"
     READ_BACK = "read_back"
@@ -57,6 +58,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.TOO_LARGE: "over the limit on pixels or bytes",
     Reason.DOWNLOAD: "the file could not be downloaded",
     Reason.CRASH: "inference died on it again and again",
+    Reason.OOM: "the device has too little memory for it, even alone",
     Reason.INVALID_OUTPUT: "the model's answer was malformed",
     Reason.REJECTED: "the platform refuses its labels",
     Reason.READ_BACK: "what the platform serves is not what was written",

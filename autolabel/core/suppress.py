@@ -13,6 +13,8 @@ from autolabel.core.geometry import box_areas, box_iou, clip_boxes
 from autolabel.core.prompts import PromptPlan
 
 MIN_BOX_AREA_PX = 4.0
+MOST_CANDIDATES = 2000
+"""On one frame, far beyond what people could correct: suppression compares each with each."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def suppress(
     - A box belongs to the class of its best prompt; where that is a distractor, it goes.
     - Below its class's threshold it goes; so does a box with next to no area inside the frame.
     - Greedy suppression, best first: same class above `nms_iou`, another class above `cross_class_iou`.
-    - `max_instances` a class; what that cuts is counted.
+    - `max_instances` a class, and of all classes the best MOST_CANDIDATES are looked at; what that cuts is counted.
 
     Ties are broken by coordinates, so the order of the input changes nothing.
     """
@@ -50,8 +52,9 @@ def suppress(
     threshold = np.array([*(cls.threshold for cls in plan.classes), np.inf], np.float32)
     candidates = np.flatnonzero((score >= threshold[owner]) & (box_areas(boxes) >= MIN_BOX_AREA_PX))
     order = candidates[np.lexsort((*boxes[candidates].T, -score[candidates]))]
+    order, beyond = order[:MOST_CANDIDATES], order[MOST_CANDIDATES:]
     order = order[_survivors(boxes[order], owner[order], nms_iou, cross_class_iou)]
-    keep, dropped = _cap(owner[order], plan)
+    keep, dropped = _cap(owner[order], owner[beyond], plan)
     order = order[keep]
     return Kept(order, owner[order], prompt[order], score[order], boxes[order], dropped)
 
@@ -69,10 +72,12 @@ def _survivors(
     return alive
 
 
-def _cap(owner: NDArray[np.intp], plan: PromptPlan) -> tuple[NDArray[np.bool_], dict[str, int]]:
+def _cap(
+    owner: NDArray[np.intp], beyond: NDArray[np.intp], plan: PromptPlan
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
     seen: Counter[int] = Counter()
     keep = np.zeros(len(owner), np.bool_)
-    dropped: Counter[str] = Counter()
+    dropped = Counter(plan.classes[cls_index].feature_hash for cls_index in beyond.tolist())
     for i, cls_index in enumerate(owner.tolist()):
         cls = plan.classes[cls_index]
         seen[cls_index] += 1

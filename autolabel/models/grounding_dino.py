@@ -22,7 +22,7 @@ from transformers.models.grounding_dino import modeling_grounding_dino
 from autolabel.core.detections import Detections
 from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
-from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type
+from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type, telling_of_memory
 from autolabel.protocols import RGB
 
 MODEL_TYPE = "grounding-dino"
@@ -66,6 +66,7 @@ class GroundingDinoDetector:
         correct_text_positions(model)
         return cls(model, _load_tokenizer(folder), image_processor)
 
+    @telling_of_memory
     @torch.inference_mode()
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
         """See `TextDetector`. Boxes whose best score is below `SCORE_FLOOR` are left out.

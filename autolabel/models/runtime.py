@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
+from autolabel.errors import (
+    PermanentInferenceError,
+    PermanentModelError,
+    PermanentOutOfMemoryError,
+    PermanentUsageError,
+)
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
 GIB = 1 << 30
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def load_pretrained(
@@ -84,6 +93,24 @@ def loading(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, AssertionError, SafetensorError) as exc:
         cause = str(exc).partition("\n")[0]
         raise PermanentModelError(f"cannot load the weights in {folder}: {cause}") from exc
+
+
+def telling_of_memory(ask: Callable[P, R]) -> Callable[P, R]:
+    """Torch's error for a device without enough memory -> PermanentOutOfMemoryError, with the device's memory freed.
+
+    The new error is raised where the old one is gone: its traceback holds on to all that the failed pass computed.
+    """
+
+    @wraps(ask)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return ask(*args, **kwargs)
+        except torch.OutOfMemoryError as exc:
+            cause = str(exc).partition("\n")[0]
+        torch.cuda.empty_cache()
+        raise PermanentOutOfMemoryError(f"the device has too little memory: {cause}")
+
+    return told
 
 
 def require_type(folder: Path, model_type: str) -> None:

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskGeneration, SamImageProcessorPil
 
 from autolabel.core.detections import Mask
 from autolabel.core.geometry import mask_from_window
-from autolabel.models.runtime import load_pretrained, require_finite
+from autolabel.models.runtime import load_pretrained, require_finite, telling_of_memory
 from autolabel.protocols import RGB
 
 # The decoder works on a copy of the frame's embedding a box (4 MB each in the published models).
@@ -51,6 +51,7 @@ class SamSegmenter:
         """Raises PermanentModelError when the folder holds no whole SAM."""
         return cls(*load_pretrained(AutoModelForMaskGeneration, SamImageProcessorPil, "sam", folder, device))
 
+    @telling_of_memory
     @torch.inference_mode()
     def segment(self, images: Sequence[RGB], boxes_xyxy_px: Sequence[NDArray[np.float32]]) -> list[list[Mask]]:
         """See `BoxSegmenter`. Frames without a box cost nothing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -46,6 +47,7 @@ class Video:
             self._pts, self.times_s = _presented(clip, max_pixels)
             self._container = _open(clip.path)
             self._frames = timely(_decoded(self._container), time.monotonic)
+            self._to_rgb = VideoReformatter()  # one for all frames: each has threads of its own
 
     def close(self) -> None:
         self._container.close()
@@ -56,7 +58,7 @@ class Video:
             with _decoding():
                 while self.next_index <= index:
                     frame = self._next()
-                picture = _upright(frame, self._clip)
+                picture = _upright(frame, self._clip, self._to_rgb)
             yield index, picture
 
     def _next(self) -> VideoFrame:
@@ -68,6 +70,12 @@ class Video:
                 Reason.FRAME_COUNT,
                 f"its video loses a frame before number {self.next_index} of the {self._clip.video_frames} that the "
                 "platform counts, so later ones cannot be told apart",
+            )
+        # Not of every frame: to look at its side data keeps a frame in memory until the garbage collector comes.
+        if (frame.key_frame or self.next_index == 0) and _is_mirrored(frame):
+            raise PermanentMediaError(
+                Reason.DECODE,
+                "its file asks for its video to be mirrored; whether the platform shows it so is not known",
             )
         self.next_index += 1
         return frame
@@ -137,14 +145,20 @@ def _stream(container: InputContainer) -> VideoStream:
 
 def _decoded(container: InputContainer) -> Iterator[VideoFrame]:
     """Frames as shown. Packets that do not decode are passed over, as FFmpeg does for whoever counts with it."""
-    with suppress(av.FFmpegError):
+    try:
         for packet in container.demux(_stream(container)):
             yield from _decoded_packet(packet)
+    except MemoryError:
+        raise
+    except av.FFmpegError:
+        return
 
 
 def _decoded_packet(packet: Packet[VideoStream]) -> list[VideoFrame]:
     try:
         return list(packet.decode())
+    except MemoryError:  # which FFmpeg's own is too; frames left out for want of it would shift those after them
+        raise
     except av.FFmpegError:
         return []
 
@@ -177,7 +191,7 @@ def _check_size(stream: VideoStream, clip: Clip, max_pixels: int) -> None:
         raise _wrong_size(width, height, clip)
 
 
-def _upright(frame: VideoFrame, clip: Clip) -> RGB:
+def _upright(frame: VideoFrame, clip: Clip, to_rgb: VideoReformatter) -> RGB:
     """Turned as the file asks where that gives the platform's size; where only the stored size does, as stored."""
     expected = (clip.width_px, clip.height_px)
     turns, rest = divmod(frame.rotation, 90)
@@ -186,11 +200,7 @@ def _upright(frame: VideoFrame, clip: Clip) -> RGB:
         raise _wrong_size(frame.width, frame.height, clip)
     if rest:
         raise PermanentMediaError(Reason.DECODE, f"its video is turned by {frame.rotation} degrees")
-    if _is_mirrored(frame):
-        raise PermanentMediaError(
-            Reason.DECODE, "its file asks for its video to be mirrored; whether the platform shows it so is not known"
-        )
-    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    pixels = to_rgb.reformat(frame, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
     if turned == expected:
         return np.ascontiguousarray(np.rot90(pixels, turns))
     return pixels
@@ -220,7 +230,9 @@ def _wrong_count(clip: Clip, decoded: int) -> PermanentMediaError:
 def _decoding() -> Iterator[None]:
     try:
         yield
-    except (av.FFmpegError, ValueError, MemoryError) as exc:
+    except MemoryError:
+        raise
+    except (av.FFmpegError, ValueError) as exc:
         why = (
             exc.strerror if isinstance(exc, av.FFmpegError) else exc
         )  # not FFmpeg's whole text, which names our spool

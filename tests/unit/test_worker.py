@@ -21,6 +21,7 @@ from autolabel.errors import (
     PermanentInferenceError,
     PermanentMediaError,
     PermanentModelError,
+    PermanentOutOfMemoryError,
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
@@ -97,6 +98,20 @@ def test_a_process_that_hangs_is_ended_and_told_and_the_next_question_starts_ano
         before = pid_of(process)
         with pytest.raises(TransientWorkerDiedError, match="gave no answer in 2 s and was ended"):
             process.infer([stuck]) if method == "infer" else process.frame_times_s(stuck)
+        assert not is_running(before)
+        assert pid_of(process) != before
+    finally:
+        process.close()
+
+
+def test_a_process_that_takes_too_much_memory_is_ended_and_told_and_the_next_question_starts_another() -> None:
+    process = InferenceProcess(load_obedient_inference, max_bytes=500 << 20)
+    try:
+        before = pid_of(process)
+        with pytest.raises(
+            TransientWorkerDiedError, match=r"held \d+ MiB of memory, over .* \(500 MiB\), and was ended"
+        ):
+            process.infer([clip_of("swell")])
         assert not is_running(before)
         assert pid_of(process) != before
     finally:
@@ -220,10 +235,15 @@ def test_the_process_ends_when_its_parent_is_killed(what: str) -> None:
 
 
 class Recorder:
-    def __init__(self) -> None:
+    """What infers, with memory for `room` frames at once, and for none of height `too_high_px` or more."""
+
+    def __init__(self, room: int = 99, too_high_px: int = 99) -> None:
         self.batches: list[list[tuple[int, ...]]] = []
+        self._room, self._too_high_px = room, too_high_px
 
     def __call__(self, frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
+        if len(frames) > self._room or any(len(image) >= self._too_high_px for _, image in frames):
+            raise PermanentOutOfMemoryError("no room")
         self.batches.append([image.shape[:2] for _, image in frames])
         return [FrameLabels(index, image.shape[1], image.shape[0], ()) for index, image in frames]
 
@@ -270,6 +290,24 @@ def test_a_clip_that_cannot_be_read_fails_alone(tmp_path: Path, name: str, failu
     assert isinstance(before, list)
     assert isinstance(after, list)
     assert len(before) == len(after) == 2
+
+
+@pytest.mark.parametrize("room", range(1, 9))
+def test_a_batch_that_does_not_fit_into_memory_is_halved_with_the_same_result(tmp_path: Path, room: int) -> None:
+    clips = [spooled(tmp_path, f"clip{i}", (4, 2), frames) for i, frames in enumerate((1, 3, 8, 5))]
+    recorder = Recorder(room)
+
+    assert run_clips(clips, BlackReader(), recorder, 8) == run_clips(clips, BlackReader(), Recorder(), 8)
+    assert all(room / 2 < len(batch) <= room for batch in recorder.batches if len(batch) > 1)
+
+
+def test_a_frame_that_does_not_fit_into_memory_alone_is_its_own_clips_failure(tmp_path: Path) -> None:
+    clips = [spooled(tmp_path, f"clip{i}", (4, height), 3) for i, height in enumerate((2, 9, 2))]
+
+    before, failed, after = run_clips(clips, BlackReader(), Recorder(too_high_px=9), batch_frames=2)
+
+    assert failed == ClipFailure(Reason.OOM, "no room")
+    assert [type(before), type(after)] == [list, list]
 
 
 def test_no_clips_give_no_answers() -> None:
