@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from encord.objects import LabelRowV2, Object, ObjectInstance, OntologyStructure
@@ -90,6 +90,11 @@ class Placed:
     confidence: float
     by_human: bool = False
 
+    @property
+    def fields(self) -> tuple[Any, ...]:
+        """What `dataclasses.astuple` gives, which would copy every coordinate."""
+        return tuple(vars(self).values())
+
 
 @dataclass(frozen=True)
 class Content:
@@ -109,7 +114,7 @@ class Content:
     @property
     def digest(self) -> str:
         """SHA-256 (hex), canonical."""
-        return digest([[astuple(item) for item in self.placed], sorted(self.classifications)])
+        return digest([[item.fields for item in self.placed], sorted(self.classifications)])
 
 
 def to_platform(instances: Sequence[Instance], max_bytes: int | None = None) -> Content:
@@ -268,12 +273,13 @@ def _key(item: Placed) -> tuple[str, int]:
 
 def same(wanted: Content, served: Content) -> bool:
     """Same objects on the same frames: numbers within TOLERANCE, all else equal, human touches included."""
-    return _close(astuple(wanted), astuple(served))
+    close = _close([item.fields for item in wanted.placed], [item.fields for item in served.placed])
+    return close and wanted.classifications == served.classifications
 
 
 def _close(a: Any, b: Any) -> bool:
-    if isinstance(a, tuple) and isinstance(b, tuple):
+    if a == b:  # as most are, and whole polygons are compared at once
+        return True
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
         return len(a) == len(b) and all(map(_close, a, b))
-    if isinstance(a, float) and isinstance(b, float | int):
-        return abs(a - b) <= TOLERANCE
-    return bool(a == b)
+    return isinstance(a, float) and isinstance(b, float | int) and abs(a - b) <= TOLERANCE

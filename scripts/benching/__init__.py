@@ -1,0 +1,1 @@
+"""Measures the connector beside `encord-agents`, on the sandbox. Nothing of the product imports this."""
