@@ -183,13 +183,9 @@ class Ledger:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
             db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
 
-    def written_to(self, job: Job, branch: str) -> frozenset[str]:
-        """Data hashes of rows for which there is a receipt of this recipe on a branch."""
-        where = sa.and_(
-            RECEIPT.c.project_hash == job.project_hash,
-            RECEIPT.c.recipe_id == job.recipe_id,
-            RECEIPT.c.branch == branch,
-        )
+    def written_to(self, project_hash: str, branch: str) -> frozenset[str]:
+        """Data hashes of rows for which there is a receipt on a branch."""
+        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == branch)
         with self._read() as db:
             return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
 

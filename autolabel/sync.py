@@ -61,6 +61,7 @@ class Run:
         eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon)
         self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
         self._gallery = gallery
+        self._pulled: set[str] = set()
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
@@ -168,7 +169,7 @@ class Run:
                 record = self.plan.records.get(row.data_hash)
                 announced = record is not None and record.intent_digest == _intent(instances)
                 rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, announced, rate))
+                writes.append(Write(row, instances, row.data_hash in self.plan.landed, announced, rate))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
@@ -195,12 +196,25 @@ class Run:
         if not writes:
             return {}
         self._move(Move(item.row.data_hash, State.INTENT, intent_digest=_intent(item.instances)) for item in writes)
+        if self._job.destination == Destination.AGENT_STAGE:
+            return self._write_at_stage(writes)
         outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
         if self._job.destination == Destination.MAIN:
             refused = {key for key, outcome in outcomes.items() if not isinstance(outcome, Receipt)}
             rows = [item.row for item in writes if item.row.data_hash not in refused]
-            outcomes |= self._ports.sink.copy_to_main(rows)
+            outcomes |= self._ports.sink.copy_to_main(rows, include_assigned=self.plan.include_assigned)
         return outcomes
+
+    def _write_at_stage(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
+        """Tasks are moved to the Agent stage only now, when there is something to write: people wait for seconds."""
+        sink, stage, origin = self._ports.sink, self.plan.agent_stage, self.plan.pull_from
+        if stage is None:
+            raise AssertionError("a plan for this destination has an Agent stage")
+        pulled = [item.row for item in writes if self.plan.is_pulled(item.row) and not item.landed]
+        if origin is not None and pulled:
+            self._pulled |= {row.data_hash for row in pulled}
+            sink.pull(pulled, origin.uuid, stage.uuid)
+        return sink.save_at_stage(writes, stage.uuid)
 
     def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> None:
         """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished.
@@ -209,7 +223,8 @@ class Run:
         """
         receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
         self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
-        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in rows if self.plan.is_at_agent_stage(row)]
+        at_stage = [row for row in rows if self.plan.is_at_agent_stage(row) or row.data_hash in self._pulled]
+        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in at_stage]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
         settled = [row for row in rows if row.data_hash not in stuck]
         self._move(_last_move(row, outcomes[row.data_hash]) for row in settled)

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
+from uuid import UUID
 
 import requests
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
-from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
+from encord.workflow.stages.annotation import AnnotationStage, AnnotationTask, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
 from urllib3.exceptions import HTTPError
 
@@ -125,6 +126,10 @@ class EncordSource:
     @retrying
     def skipped(self) -> frozenset[str]:
         return skipped_tasks(self._connection.project)
+
+    @retrying
+    def new_tasks(self, stage_uuid: str) -> frozenset[str]:
+        return frozenset(str(task.data_hash) for task in new_tasks(self._connection.project, stage_uuid, None))
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         try:
@@ -282,6 +287,15 @@ def skipped_tasks(project: EncordProject) -> frozenset[str]:
         return frozenset()
     with remote_call(f"listing skipped tasks at {stage.title}"):
         return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
+
+
+def new_tasks(project: EncordProject, stage_uuid: str, data_hashes: Sequence[str] | None) -> list[AnnotationTask]:
+    """Tasks at an annotation stage, all or those of some data units, that nobody has and nobody ever had there."""
+    stage = project.workflow.get_stage(uuid=UUID(stage_uuid), type_=AnnotationStage)
+    wanted = list(data_hashes) if data_hashes is not None else None
+    with remote_call(f"listing new tasks at {stage.title}"):
+        tasks = list(stage.get_tasks(data_hash=wanted, status=AnnotationTaskStatus.NEW))
+    return [task for task in tasks if task.assignee is None]
 
 
 def _stage(stage: WorkflowStage) -> Stage:
