@@ -9,6 +9,7 @@ States and the only ways between them:
     inferred                                 -> done         (no detections: nothing to write)
     written                                  -> intent       (the run died before the task moved on: written again)
     left_alone, set_aside                    -> found        (it has become free; somebody asked for another try)
+    done                                     -> left_alone   (people replaced what we wrote)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
+from autolabel.core.rows import MAIN_BRANCH
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
 from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
@@ -51,7 +53,7 @@ ALLOWED: Mapping[State, frozenset[State]] = {
     State.INFERRED: _ENDS | {State.INTENT, State.DONE},
     State.INTENT: _ENDS | {State.INTENT, State.WRITTEN},
     State.WRITTEN: _ENDS | {State.INTENT, State.DONE},
-    State.DONE: frozenset(),
+    State.DONE: frozenset({State.LEFT_ALONE}),
     State.LEFT_ALONE: frozenset({State.FOUND}),
     State.SET_ASIDE: frozenset({State.FOUND}),
 }
@@ -82,6 +84,20 @@ class Record:
     @property
     def is_set_aside(self) -> bool:
         return self.state == State.SET_ASIDE
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What `main` held of ours in a row when our writes there were read back.
+
+    - `objects`: their hashes.
+    - `edited_at_s`: as the listing said then, or when it was looked at last; see `LabelRow`.
+    - `age_s`: seconds since the latest write was read back.
+    """
+
+    objects: frozenset[str]
+    edited_at_s: float | None
+    age_s: float
 
 
 @dataclass(frozen=True)
@@ -293,6 +309,24 @@ class Ledger:
                 found.setdefault(data_hash, {}).update(dict.fromkeys(json.loads(objects), recipe_id))
         return found
 
+    def landed(self, project_hash: str) -> dict[str, Landed]:
+        """By data hash, the rows of a project for which there is a receipt on `main`, the latest one."""
+        columns = (RECEIPT.c.data_hash, RECEIPT.c.objects, RECEIPT.c.edited_at, RECEIPT.c.at)
+        query = sa.select(*columns).where(_on_main(project_hash)).order_by(RECEIPT.c.at)
+        with self._read() as db:
+            now = self._clock()
+            return {
+                key: Landed(frozenset(json.loads(objects)), edited_at, now - at)
+                for key, objects, edited_at, at in db.execute(query)
+            }
+
+    def note_edits(self, project_hash: str, edited_at_s: Mapping[str, float | None]) -> None:
+        """Keep until when the changes of rows on `main` have been looked at, by data hash."""
+        with self._write() as db:
+            for key, moment in edited_at_s.items():
+                where = sa.and_(_on_main(project_hash), RECEIPT.c.data_hash == key)
+                db.execute(RECEIPT.update().where(where).values(edited_at=moment))
+
     def counts(self) -> list[dict[str, Any]]:
         """Rows by project, recipe, destination, state and reason."""
         columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
@@ -332,6 +366,7 @@ class Ledger:
             "digest": receipt.digest,
             "run_id": run_id,
             "at": self._clock(),
+            "edited_at": receipt.edited_at_s,
         }
         db.execute(insert(RECEIPT).values(**key, **values).on_conflict_do_update(None, set_=values))
 
@@ -342,6 +377,10 @@ class Ledger:
 
 def _key(job: Job) -> dict[str, str]:
     return {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "destination": job.destination}
+
+
+def _on_main(project_hash: str) -> sa.ColumnElement[bool]:
+    return sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == MAIN_BRANCH)
 
 
 def _of(job: Job) -> sa.ColumnElement[bool]:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from autolabel.core.rows import (
-    MAIN_BRANCH,
     Context,
     Destination,
     LabelRow,
@@ -20,11 +19,13 @@ from autolabel.core.rows import (
     reason_to_leave,
 )
 from autolabel.errors import PermanentInferenceError, PermanentMediaError, PermanentUsageError, TransientError
-from autolabel.ledger import Job, Ledger, Record, State
+from autolabel.ledger import Job, Landed, Ledger, Record, State
 from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
 from autolabel.routes import Route, choose_pathways, find_route
 
+LOOK_AGAIN_S = 600.0
+"""From when on a row that is done is looked at again once it changes: editor tabs from before have saved by then."""
 PROBE_ROWS = 3
 PROBE_FRAMES = 4
 
@@ -71,6 +72,7 @@ class Plan:
     - `agent_stage`: the Agent stage whose tasks this run moves on; None where there is none, or not on this run.
     - `pull_from`: the annotation stage from which tasks are moved there.
     - `pathways`: outcome -> pathway uuid there.
+    - `noted`: data hash -> until when the changes of a row that is done have been looked at; see `LabelRow`.
     - `handed_over`: (row, outcome) of tasks there that are moved on although there is nothing to label.
     """
 
@@ -91,6 +93,7 @@ class Plan:
     include_assigned: bool
     pathways: Mapping[str, str]
     handed_over: tuple[tuple[LabelRow, str], ...]
+    noted: Mapping[str, float | None]
 
     @property
     def total(self) -> int:
@@ -143,8 +146,12 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         raise PermanentUsageError(f"project {project.title!r} has no dataset called {options.dataset!r}")
     rows = [row for row in listed if options.only is None or row.data_hash in options.only]
     context = _context(source, ledger, project, recipe, route, [row for row in rows if not _settled(records, row)])
-    context = replace(context, holdout=options.holdout, include_assigned=options.include_assigned)
-    found = _sort(rows, records, context, retry_failed=options.retry_failed)
+    on_main = {} if route.destination == Destination.BRANCH else ledger.landed(project.project_hash)
+    context = replace(
+        context, landed=frozenset(on_main), holdout=options.holdout, include_assigned=options.include_assigned
+    )
+    again = _look_again(source, [row for row in rows if _is_done(records, row)], on_main)
+    found = _sort(rows, records, context, again, retry_failed=options.retry_failed)
     mine = route.agent_stage if route.destination != Destination.BRANCH else None
     unfiltered = options.dataset is None and options.only is None
     plan = Plan(
@@ -158,24 +165,56 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         gone=_gone(records, listed) if unfiltered else (),
         records=records,
         stored=ledger.stored(recipe.id),
-        landed=ledger.written_to(project.project_hash, MAIN_BRANCH if route.is_direct else recipe.branch),
+        landed=context.landed if route.is_direct else ledger.written_to(project.project_hash, recipe.branch),
         why=route.why,
         agent_stage=mine,
         pull_from=route.pull_from,
         include_assigned=options.include_assigned,
         pathways={},
+        noted={row.data_hash: row.edited_at_s for row, reason in again.items() if reason is None},
         handed_over=_handed_over(found, mine, records, everything=bool(options.agent_stage or options.pull_from)),
     )
     return replace(plan, pathways=choose_pathways(mine, options.pathways)) if mine and plan.tasks_to_move else plan
 
 
+def _look_again(
+    source: Source, done: Sequence[LabelRow], on_main: Mapping[str, Landed]
+) -> dict[LabelRow, Reason | None]:
+    """Rows that are done and have changed since: why they are none of ours any more, or None where some of it stands.
+
+    Whatever people did with it is their decision; only where nothing of ours is left do we say so.
+    """
+    changed = [
+        row
+        for row in done
+        if row.label_hash and (ours := on_main.get(row.data_hash)) and ours.objects and _has_changed(row, ours)
+    ]
+    contents = source.contents(changed)
+    return {
+        row: None if on_main[row.data_hash].objects & content.objects.keys() else Reason.REPLACED_BY_HUMAN
+        for row in changed
+        if (content := contents.get(row.data_hash)) is not None
+    }
+
+
+def _has_changed(row: LabelRow, ours: Landed) -> bool:
+    return ours.age_s > LOOK_AGAIN_S and row.edited_at_s != ours.edited_at_s
+
+
 def _sort(
-    rows: Sequence[LabelRow], records: Mapping[str, Record], context: Context, *, retry_failed: bool
+    rows: Sequence[LabelRow],
+    records: Mapping[str, Record],
+    context: Context,
+    again: Mapping[LabelRow, Reason | None],
+    *,
+    retry_failed: bool,
 ) -> _Sorted:
     found = _Sorted()
     for row in rows:
         record = records.get(row.data_hash)
-        if record and record.state == State.DONE:
+        if reason := again.get(row) or _kept_reason(record):
+            found.left.append((row, reason))
+        elif record and record.state == State.DONE:
             found.done.append(row)
         elif record and record.state == State.SET_ASIDE and not retry_failed:
             found.aside.append((row, record.reason or ""))
@@ -191,9 +230,19 @@ def _settled(records: Mapping[str, Record], row: LabelRow) -> bool:
     record = records.get(row.data_hash)
     if record is None:
         return False
-    return record.state == State.DONE or (
-        record.state in (State.INTENT, State.WRITTEN) and row.label_hash is not None
-    )
+    may_be_there = record.state in (State.INTENT, State.WRITTEN) and row.label_hash is not None
+    return may_be_there or _is_done(records, row)
+
+
+def _is_done(records: Mapping[str, Record], row: LabelRow) -> bool:
+    record = records.get(row.data_hash)
+    return record is not None and record.state == State.DONE
+
+
+def _kept_reason(record: Record | None) -> Reason | None:
+    """Why a row is left alone for good: what stands there now would only tell that it holds people's work."""
+    kept = record is not None and record.state == State.LEFT_ALONE and record.reason == Reason.REPLACED_BY_HUMAN
+    return Reason.REPLACED_BY_HUMAN if kept else None
 
 
 def _context(
@@ -205,7 +254,6 @@ def _context(
     return Context(
         waiting_stages=frozenset(item.uuid for item in waiting if item is not None),
         takes_empty=route.is_direct,
-        landed=ledger.written_to(project.project_hash, MAIN_BRANCH),
         not_new=at_pulled - source.new_tasks(pulled.uuid) if pulled else frozenset(),
         contents=source.contents([row for row in rows if row.label_hash]),
         recipe_id=recipe.id,
@@ -234,9 +282,14 @@ def _handed_over(
     return tuple((row, way) for row, way in ends if row.stage_uuid == stage.uuid and row.assigned_to is None)
 
 
+_LABELLED = frozenset(
+    {Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE, Reason.REPLACED_BY_HUMAN}
+)
+
+
 def pathway_of(reason: Reason) -> str:
     """Which pathway a row takes that was left alone: `labelled` where labels stand, `empty` where none do."""
-    if reason in (Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE):
+    if reason in _LABELLED:
         return "labelled"
     return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT) else "failed"
 

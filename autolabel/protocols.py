@@ -166,12 +166,14 @@ class Receipt:
 
     - `objects`: object hash -> class feature hash, of the objects that are ours and that nobody touched.
     - `digest`: SHA-256 over everything that stands there, as served, canonical.
+    - `edited_at_s`: as the listing said of the row just before; see `LabelRow`.
     """
 
     branch: str
     label_hash: str
     objects: Mapping[str, str]
     digest: str
+    edited_at_s: float | None = None
 
 
 @dataclass(frozen=True)

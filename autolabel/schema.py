@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from autolabel.errors import PermanentLedgerError
 
-VERSION = 3
+VERSION = 4
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -61,6 +61,7 @@ RECEIPT = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("edited_at", sa.Float),
 )
 EVENT = sa.Table(
     "event",
@@ -78,6 +79,7 @@ EVENT = sa.Table(
 MIGRATIONS = {
     1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1",
     2: "ALTER TABLE row ADD COLUMN failed_downloads INTEGER NOT NULL DEFAULT 0",
+    3: "ALTER TABLE receipt ADD COLUMN edited_at FLOAT",
 }
 """From each schema version to the next."""
 

@@ -128,6 +128,7 @@ class Run:
         self._ledger.find(self._job, self.id, [row.data_hash for row in (*claimed, *(row for row, _ in news))])
         self._move(Move(row.data_hash, State.LEFT_ALONE, why) for row, why in news)
         self._move(Move(data_hash, State.LEFT_ALONE, Reason.GONE) for data_hash in plan.gone)
+        self._ledger.note_edits(self._job.project_hash, plan.noted)
         self._move(Move(row.data_hash, State.LEASED) for row in claimed)
         self._move(Move(row.data_hash, State.INFERRED) for row in claimed if row.data_hash in plan.stored)
 

@@ -34,7 +34,8 @@ class Bench:
         inference: ScriptedInference | None = None,
         recipe: Recipe = RECIPE,
     ) -> None:
-        self.ledger = open_ledger(folder)
+        self.now_s = 12.0
+        self.ledger = open_ledger(folder, lambda: self.now_s)
         self.platform = platform
         self.inference = inference or ScriptedInference()
         self.folder = folder

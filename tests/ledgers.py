@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from autolabel.ledger import Ledger
@@ -9,6 +10,6 @@ from autolabel.ledger import Ledger
 OPEN: list[Ledger] = []
 
 
-def open_ledger(folder: Path) -> Ledger:
-    OPEN.append(Ledger(folder / "ledger.sqlite", clock=lambda: 12.0))
+def open_ledger(folder: Path, clock: Callable[[], float] = lambda: 12.0) -> Ledger:
+    OPEN.append(Ledger(folder / "ledger.sqlite", clock))
     return OPEN[-1]

@@ -147,7 +147,8 @@ class FakePlatform:
             self.main[key] = self.branch[key]
             self.writes.append(f"copy {key}")
             self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}")
-        return Receipt("main", f"m-{key}", dict.fromkeys(self.main[key], CAR.feature_hash), "digest")
+        edited_at_s = self.listed[key].edited_at_s
+        return Receipt("main", f"m-{key}", dict.fromkeys(self.main[key], CAR.feature_hash), "digest", edited_at_s)
 
     def pull(self, rows: Sequence[LabelRow], from_stage_uuid: str, to_stage_uuid: str) -> None:
         self.before_pull()
@@ -175,7 +176,14 @@ class FakePlatform:
             self.main[key] = hashes
             self.writes.append(f"save {key} on main")
             self.listed[key] = replace(row, label_hash=f"m-{key}")
-        return Receipt("main", f"m-{key}", dict.fromkeys(hashes, CAR.feature_hash), "digest")
+        return Receipt("main", f"m-{key}", dict.fromkeys(hashes, CAR.feature_hash), "digest", row.edited_at_s)
+
+    def edit(self, key: str, *objects: str) -> None:
+        """A person saves a row: these objects stand there then."""
+        self.human[key] = RowContent(dict.fromkeys(objects, CAR.feature_hash), False)
+        before_s = self.listed[key].edited_at_s or 0.0
+        self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}", edited_at_s=before_s + 1.0)
+        self.main.pop(key, None)
 
     def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
         moving = [row for row in rows if row.data_hash not in self.immovable]

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     ASSIGNED = "assigned"
     SKIPPED_BY_HUMAN = "skipped_by_human"
     TASK_NOT_NEW = "task_not_new"
+    REPLACED_BY_HUMAN = "replaced_by_human"
     UNSUPPORTED_TYPE = "unsupported_type"
     HOLDOUT = "holdout"
     GONE = "gone"
@@ -55,6 +56,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.ASSIGNED: "assigned to a person",
     Reason.SKIPPED_BY_HUMAN: "skipped by a person",
     Reason.TASK_NOT_NEW: "a person had the task before",
+    Reason.REPLACED_BY_HUMAN: "labelled by us, then emptied or replaced by people",
     Reason.UNSUPPORTED_TYPE: "data type not supported",
     Reason.HOLDOUT: "held out, so that time saved can be measured",
     Reason.GONE: "no longer in the project",
@@ -151,6 +153,7 @@ class LabelRow:
     - `width_px`, `height_px`: 0 for an image group, whose frames may differ.
     - `label_hash`: None until somebody, or something, opened the row on `main`.
     - `frames_per_second`: of a video, as the platform counts it; None for pictures.
+    - `edited_at_s`: when its labels on `main` changed last, in seconds since 1970; None where it has none.
     """
 
     data_hash: str
@@ -166,6 +169,7 @@ class LabelRow:
     assigned_to: str | None
     item_uuid: str
     frames_per_second: float | None = None
+    edited_at_s: float | None = None
 
     @property
     def is_video(self) -> bool:

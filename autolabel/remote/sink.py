@@ -8,6 +8,7 @@ task sits at the Agent stage, where people do not work, by a run that has the pr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from encord.objects import LabelRowV2
@@ -27,9 +28,16 @@ from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
 from autolabel.remote import shapes
 from autolabel.remote.client import Connection, remote_call, retrying
 from autolabel.remote.shapes import Content, ContentTooLargeError
-from autolabel.remote.source import new_tasks, skipped_tasks
+from autolabel.remote.source import edited_at_s, new_tasks, skipped_tasks
 
 EMPTY = Content(())
+
+
+class _Served(NamedTuple):
+    """An opened row; `edited_at_s` is from the listing before that, so that any later change is told by the next."""
+
+    row: LabelRowV2
+    edited_at_s: float | None
 
 
 class EncordSink:
@@ -137,7 +145,7 @@ class EncordSink:
         taken = {row.data_hash: _taken(row, listed.get(row.data_hash), skipped, include_assigned) for row in rows}
         outcomes: dict[str, Outcome] = {key: Left(reason) for key, reason in taken.items() if reason is not None}
         free = [key for key, reason in taken.items() if reason is None]
-        on_branch = {row.data_hash: row for row in self._read(self._branch, free)}
+        on_branch = {key: served.row for key, served in self._read(self._branch, free).items()}
         lost = Refused(Reason.READ_BACK, f"its row on branch {self._branch} is gone")
         outcomes |= {key: lost for key in free if key not in on_branch}
         expected = {key: shapes.from_platform(row) for key, row in on_branch.items()}
@@ -159,7 +167,7 @@ class EncordSink:
 
         `unattended`: rows that people cannot have come to since they were written.
         """
-        served = {row.data_hash: row for row in self._read(branch, list(expected))}
+        served = self._read(branch, list(expected))
         return {
             key: _judge(branch, items, served.get(key), attended=branch == MAIN and key not in unattended)
             for key, items in expected.items()
@@ -171,11 +179,11 @@ class EncordSink:
         with remote_call(f"listing {len(data_hashes)} rows of branch {branch}"):
             return self._connection.project.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
 
-    def _read(self, branch: str, data_hashes: Sequence[str]) -> list[LabelRowV2]:
+    def _read(self, branch: str, data_hashes: Sequence[str]) -> dict[str, _Served]:
         """Rows of a branch that exist there, with their labels. Creates none."""
-        rows = [row for row in self._list(branch, data_hashes) if row.label_hash is not None]
-        _initialise(self._connection.project, rows, branch)
-        return rows
+        rows = [_Served(row, edited_at_s(row)) for row in self._list(branch, data_hashes) if row.label_hash]
+        _initialise(self._connection.project, [served.row for served in rows], branch)
+        return {served.row.data_hash: served for served in rows}
 
     def pull(self, rows: Sequence[LabelRow], from_stage_uuid: str, to_stage_uuid: str) -> None:
         """One stale task makes the platform refuse the whole array here too."""
@@ -287,14 +295,14 @@ def _taken(
     return None if _stage_uuid(now) == before.stage_uuid else Reason.WRONG_STAGE
 
 
-def _judge(branch: str, expected: Content, row: LabelRowV2 | None, *, attended: bool) -> Outcome:
+def _judge(branch: str, expected: Content, found: _Served | None, *, attended: bool) -> Outcome:
     """Hold what is served against what is to stand there; where a row is `attended`, a person may have come first."""
-    if row is None:
+    if found is None:
         return Refused(Reason.READ_BACK, f"it is not on branch {branch} although the write was accepted")
-    served = shapes.from_platform(row)
+    served, label_hash = shapes.from_platform(found.row), str(found.row.label_hash)
     if shapes.same(expected, served):
         ours = {item.object_hash: item.feature_hash for item in served.placed if not item.by_human}
-        return Receipt(branch=branch, label_hash=str(row.label_hash), objects=ours, digest=served.digest)
+        return Receipt(branch, label_hash, ours, served.digest, found.edited_at_s)
     if attended and served == EMPTY:
         return Left(Reason.HAS_ROW_EMPTY)
     if branch == MAIN and not _are_ours(served, expected):

@@ -338,7 +338,13 @@ def _label_row(row: LabelRowV2) -> LabelRow:
         assigned_to=row.assigned_user_email,
         item_uuid=str(row.backing_item_uuid or ""),
         frames_per_second=row.fps,
+        edited_at_s=edited_at_s(row),
     )
+
+
+def edited_at_s(row: LabelRowV2) -> float | None:
+    """Of a row as it was listed: opening it leaves whole seconds only."""
+    return row.last_edited_at.timestamp() if row.last_edited_at is not None else None
 
 
 def _content(row: LabelRowV2) -> RowContent:

@@ -10,6 +10,7 @@ import pytest
 
 from autolabel.core.rows import Destination, Reason
 from autolabel.errors import TransientServiceError
+from autolabel.plan import LOOK_AGAIN_S
 from quick_pushes import Desk
 from sandbox.commands import Command, ours
 from sandbox.conftest import RunningSandbox, Start
@@ -161,6 +162,22 @@ def test_a_task_that_a_person_takes_while_it_is_pulled_goes_back_and_stays_their
     desk.sink.pull([taken], str(annotate.uuid), str(agent.uuid))
     (listed,) = sandbox.project().list_label_rows_v2(data_hashes=[row.data_hash])
     assert (listed.workflow_graph_node.title, listed.assigned_user_email) == ("Annotate", "annotator@example.com")
+
+
+def test_a_tab_from_before_that_saves_over_our_labels_is_reported_and_deleted_objects_stay_deleted(
+    sandbox: RunningSandbox, desk: Desk
+) -> None:
+    rows = sandbox.project().list_label_rows_v2()[4:6]
+    desk.push()
+    box = {"class": "blue syringe", "box_norm": [0.1, 0.1, 0.2, 0.2]}
+    sandbox.human("autosave", rows[0], copy=None, **box)
+    ours_there = [label.object_hash for label in ours(sandbox) if label.data_hash == rows[1].data_hash]
+    sandbox.human("delete", rows[1], object_hash=ours_there[0])
+    mark = len(sandbox.log())
+    desk.now_s += LOOK_AGAIN_S + 1
+    assert desk.push().summary()["left_alone"] == {Reason.HUMAN_CONTENT: IMPORTED, Reason.REPLACED_BY_HUMAN: 1}
+    assert desk.push().summary()["done_before"] == ROWS - IMPORTED - 1
+    assert sandbox.writes(mark) == []
 
 
 def test_tasks_that_people_have_are_copied_to_main_when_asked_for(start: Start, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from autolabel.core.rows import Destination, Reason, RowContent
+from autolabel.core.rows import Destination, LabelRow, Reason, RowContent
 from autolabel.errors import PermanentUsageError, TransientServiceError
 from autolabel.ledger import State
+from autolabel.plan import LOOK_AGAIN_S
 from benches import Bench, adds_up, agent_platform, rows, waiting
 from platform_fakes import AGENT, ANNOTATE, CAR, FakePlatform, ScriptedInference, make_row
 
@@ -159,6 +161,66 @@ def test_a_task_that_was_pulled_goes_back_even_where_a_tab_has_filled_its_row_me
     bench.push()
     assert platform.listed["a"].stage_uuid == ANNOTATE.uuid
     assert "a" not in platform.main
+
+
+class ReadingPlatform(FakePlatform):
+    """Notes which rows were read."""
+
+    def __init__(self, rows: Sequence[LabelRow]) -> None:
+        super().__init__(rows)
+        self.read: list[str] = []
+
+    def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
+        self.read += [row.data_hash for row in rows]
+        return super().contents(rows)
+
+
+def push_again_later(bench: Bench, **options: object) -> dict[str, object]:
+    bench.now_s += LOOK_AGAIN_S + 1
+    return bench.push(**options).summary()
+
+
+@pytest.mark.parametrize("theirs", [("human",), ()], ids=["replaced", "emptied"])
+def test_a_done_row_that_people_replaced_is_reported_and_never_fought(
+    tmp_path: Path, theirs: tuple[str, ...]
+) -> None:
+    platform = FakePlatform(rows(2))
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.edit("row-00", *theirs)
+    writes = list(platform.writes)
+    for _ in range(2):
+        summary = push_again_later(bench)
+        assert (summary["left_alone"], summary["done_before"]) == ({Reason.REPLACED_BY_HUMAN: 1}, 1)
+    assert (platform.writes, bench.states()["row-00"]) == (writes, State.LEFT_ALONE)
+
+
+def test_a_done_row_of_the_agent_stage_that_people_emptied_is_not_filled_again(tmp_path: Path) -> None:
+    platform = agent_platform(waiting("a"))
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.edit("a")
+    platform.listed["a"] = replace(platform.listed["a"], stage_uuid=AGENT.uuid)
+    assert push_again_later(bench)["left_alone"] == {Reason.REPLACED_BY_HUMAN: 1}
+    assert platform.writes == ["save a on main", "move a"]
+
+
+def test_a_done_row_on_which_people_work_stays_done_and_is_read_once_a_change(tmp_path: Path) -> None:
+    platform = ReadingPlatform(rows(2))
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.edit("row-00", *platform.main["row-00"], "human")
+    assert [push_again_later(bench)["done_before"] for _ in range(3)] == [2, 2, 2]
+    assert platform.read == ["row-00"]
+
+
+def test_a_row_is_not_looked_at_again_within_ten_minutes(tmp_path: Path) -> None:
+    platform = ReadingPlatform(rows(1))
+    bench = Bench(tmp_path, platform)
+    bench.push()
+    platform.edit("row-00", "human")
+    assert bench.push().summary()["done_before"] == 1
+    assert platform.read == []
 
 
 def test_assigned_tasks_are_labelled_on_main_when_asked_for_and_stay_assigned(tmp_path: Path) -> None:

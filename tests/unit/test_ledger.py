@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
 from autolabel.errors import PermanentLedgerError
-from autolabel.ledger import ALLOWED, Chunk, Job, Ledger, Move, State
+from autolabel.ledger import ALLOWED, Chunk, Job, Landed, Ledger, Move, State
 from autolabel.protocols import Receipt
 from ledgers import open_ledger
 
@@ -56,8 +56,8 @@ def test_no_sequence_of_moves_leaves_the_table(tmp_path_factory: pytest.TempPath
     ledger.close()
 
 
-def test_done_is_the_end() -> None:
-    assert not ALLOWED[State.DONE]
+def test_after_done_only_people_can_end_it_otherwise() -> None:
+    assert ALLOWED[State.DONE] == {State.LEFT_ALONE}
 
 
 def test_a_new_run_takes_back_what_a_dead_one_held(tmp_path: Path) -> None:
@@ -107,6 +107,7 @@ def test_a_ledger_of_the_first_schema_is_taken_over_with_its_detections(tmp_path
     with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
         raw.execute("ALTER TABLE detections DROP COLUMN ends_row")
         raw.execute("ALTER TABLE row DROP COLUMN failed_downloads")
+        raw.execute("ALTER TABLE receipt DROP COLUMN edited_at")
         raw.execute("PRAGMA user_version = 1")
     raw.close()
     ledger = open_ledger(tmp_path)
@@ -123,6 +124,17 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
     assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
     assert ledger.written_in("run", "b") == frozenset({"a"})
     assert ledger.written_in("run", "main") == frozenset()
+
+
+def test_what_landed_on_main_is_kept_with_when_it_was_last_looked_at(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    for name, branch in (("a", "main"), ("b", "autolabel-1")):
+        receipt = Receipt(branch, "label", {"h1": "c"}, "digest", 5.0)
+        ledger.move(JOB, "run", [Move(name, State.LEASED), Move(name, State.INFERRED), Move(name, State.INTENT)])
+        ledger.move(JOB, "run", [Move(name, State.WRITTEN, receipt=receipt)])
+    assert ledger.landed("project") == {"a": Landed(frozenset({"h1"}), 5.0, 0.0)}
+    ledger.note_edits("project", {"a": 7.0})
+    assert ledger.landed("project")["a"].edited_at_s == 7.0
 
 
 def test_states_are_counted_by_reason(tmp_path: Path) -> None:
