@@ -46,7 +46,16 @@ app.add_typer(ontology, name="ontology")
 def push(
     project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
     config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
-    to: Annotated[Destination, typer.Option(help="Where labels go.")] = Destination.MAIN,
+    to: Annotated[
+        Destination | None, typer.Option(help="Where labels go [agent-stage where one stage is ours, else main].")
+    ] = None,
+    pull_from: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="Move new tasks of this annotation stage to the Agent stage and back."),
+    ] = None,
+    include_assigned: Annotated[
+        bool, typer.Option("--include-assigned", help="With --to main: take tasks that a person has not opened yet.")
+    ] = False,
     dataset: Annotated[str | None, typer.Option(help="Only rows of this dataset (title or hash).")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take up at most this many rows.")] = None,
     retry_failed: Annotated[
@@ -66,7 +75,14 @@ def push(
     if asks and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
     with open_session(_settings(config), project) as session:
-        options = session.options(destination=to, dataset=dataset, limit=limit, retry_failed=retry_failed)
+        options = session.options(
+            destination=to,
+            pull_from=pull_from,
+            include_assigned=include_assigned,
+            dataset=dataset,
+            limit=limit,
+            retry_failed=retry_failed,
+        )
         plan = session.plan(options)
         if dry_run or asks:
             _show_plan(session, plan, as_json=as_json)
@@ -126,7 +142,7 @@ def publish(
     if not yes and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm: give --yes to copy the run's rows to main")
     with open_run(_settings(None), run) as (session, written):
-        options = session.options(only=written)
+        options = session.options(destination=Destination.MAIN, only=written)
         plan = session.plan(options)
         if not yes and not typer.confirm(f"Copy {len(plan.todo)} rows to main of {session.project.title!r}?"):
             return

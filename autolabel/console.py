@@ -37,7 +37,7 @@ def describe_plan(
         "project": {"hash": project.project_hash, "title": project.title},
         "recipe": recipe.id,
         "destination": plan.job.destination,
-        "why": _why(plan, recipe.branch),
+        "why": f"{plan.why}: {_effect(plan, recipe.branch)}",
         "rows": {
             "total": plan.total,
             "to_label": len(plan.todo),
@@ -65,25 +65,32 @@ def describe_plan(
             "questions": list(project.required_questions),
         },
         "writes": {
-            "rows_saved_on_branch": len(plan.todo),
+            "rows_saved_on_branch": 0 if plan.job.destination == Destination.AGENT_STAGE else len(plan.todo),
             "rows_copied_to_main": len(plan.todo) if plan.job.destination == Destination.MAIN else 0,
+            "rows_saved_on_main": len(plan.todo) if plan.job.destination == Destination.AGENT_STAGE else 0,
+            "tasks_pulled": plan.tasks_to_pull,
             "tasks_moved_on": plan.tasks_to_move,
         },
     }
 
 
-def _why(plan: Plan, branch: str) -> str:
+def _effect(plan: Plan, branch: str) -> str:
+    """What the destination means for the platform."""
     if plan.job.destination == Destination.BRANCH:
         return f"only our own label branch {branch} is written; `autolabel publish` copies it to main later"
-    stage = plan.project.workflow.first_human_stage
-    where = f"tasks wait at {stage.title}" if stage else "no annotation stage"
-    return f"{where}: labels go to our branch {branch} and are copied to main only where main has no row yet"
+    if plan.job.destination == Destination.AGENT_STAGE:
+        stage = plan.agent_stage.title if plan.agent_stage else ""
+        origin = f"; new tasks of {plan.pull_from.title} are moved there for it" if plan.pull_from else ""
+        return f"labels go straight to main while their task sits at {stage}, and it moves on then{origin}"
+    first = plan.project.workflow.first_human_stage
+    where = f"tasks wait at {first.title}" if first else "no annotation stage"
+    return f"{where}, labels go to our branch {branch} and are copied to main only where main has no row yet"
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
     rows, left = plan["rows"], plan["left_to_people"]
     out.print(f"[bold]{escape(plan['project']['title'])}[/]  {plan['project']['hash']}")
-    out.print(f"to {plan['destination']}: {escape(plan['why'])}\n")
+    out.print(f"to {plan['destination']}, {escape(plan['why'])}\n")
     lines = [
         (rows["to_label"], "to label, by priority"),
         (rows["beyond_limit"], "beyond --limit, for the next run"),
@@ -106,10 +113,15 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         if names:
             out.print(f"  left to people, {what}: {escape(', '.join(names))}")
     writes = plan["writes"]
-    out.print(
-        f"\nwrites: at most {writes['rows_saved_on_branch']} rows on our branch, "
-        f"{writes['rows_copied_to_main']} copies to main where it is free, {writes['tasks_moved_on']} tasks moved on"
-    )
+    parts = [
+        (writes["rows_saved_on_branch"], "rows on our branch"),
+        (writes["rows_copied_to_main"], "copies to main where it is free"),
+        (writes["rows_saved_on_main"], "rows on main where nothing stands"),
+        (writes["tasks_pulled"], "tasks moved to the Agent stage"),
+        (writes["tasks_moved_on"], "tasks moved on from there"),
+    ]
+    said = ", ".join(f"{count} {what}" for count, what in parts if count)
+    out.print(f"\nwrites: {f'at most {said}' if said else 'none'}")
 
 
 def _print_counts(lines: Sequence[tuple[int, str]]) -> None:

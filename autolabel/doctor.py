@@ -15,8 +15,8 @@ from autolabel.bootstrap import check_ontology, project_hash, read_project, ssh_
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Project
 from autolabel.errors import AutolabelError, PermanentNotFoundError
-from autolabel.plan import choose_pathways, find_agent_stage
 from autolabel.recipe import ModelChoice, load_config
+from autolabel.routes import choose_pathways, find_agent_stage
 from autolabel.settings import Settings
 from autolabel.sync import GUARD_ROWS
 
@@ -190,7 +190,7 @@ def check_workflow(project: Project, settings: Settings) -> Iterator[Check]:
         text = f"{stages} has no annotation stage, so no task waits for labels; add one"
         yield Check(Level.FAIL, "workflow", text)
         return
-    yield _ok("workflow", f"{stages}; no consensus; labels go to main for tasks that wait at {first.title}")
+    yield _ok("workflow", f"{stages}; no consensus; annotators begin at {first.title}")
     yield from _guarded("agent stage", lambda: check_agent_stage(project, settings))
 
 
@@ -199,7 +199,7 @@ def check_agent_stage(project: Project, settings: Settings) -> Iterator[Check]:
     stages, agent = project.workflow.stages, find_agent_stage(project, settings.agent_stage)
     if agent is not None:
         choose_pathways(agent, settings.pathways.model_dump())
-        yield _ok("agent stage", f"tasks at {agent.title} are taken too, and move on from there")
+        yield _ok("agent stage", f"tasks are labelled at {agent.title}, and move on from there")
     elif any(stage.kind == "AGENT" for stage in stages):
         text = "no Agent stage is clearly ours; where one is, name it in AUTOLABEL_AGENT_STAGE"
         yield Check(Level.WARN, "agent stage", text)

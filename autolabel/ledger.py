@@ -15,10 +15,11 @@ from sqlalchemy.dialects.sqlite import insert
 
 from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
+from autolabel.core.rows import MAIN_BRANCH
 from autolabel.errors import AutolabelError, PermanentLedgerError, TransientLedgerError
 from autolabel.protocols import Receipt
 from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
-from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Move, Record, State
+from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
 
 BUSY_TIMEOUT_S = 30
 LEASE_S = 900.0
@@ -122,11 +123,10 @@ class Ledger:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
             db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
 
-    def written_to(self, job: Job, branch: str, data_hashes: Sequence[str]) -> frozenset[str]:
-        """Which of these rows have a receipt of this recipe on a branch."""
+    def written_to(self, project_hash: str, branch: str, data_hashes: Sequence[str]) -> frozenset[str]:
+        """Which of these rows have a receipt on a branch."""
         where = sa.and_(
-            RECEIPT.c.project_hash == job.project_hash,
-            RECEIPT.c.recipe_id == job.recipe_id,
+            RECEIPT.c.project_hash == project_hash,
             RECEIPT.c.branch == branch,
             RECEIPT.c.data_hash.in_(data_hashes),
         )
@@ -292,6 +292,24 @@ class Ledger:
                 found.setdefault(data_hash, {}).update(dict.fromkeys(json.loads(objects), recipe_id))
         return found
 
+    def landed(self, project_hash: str) -> dict[str, Landed]:
+        """By data hash, the rows of a project for which there is a receipt on `main`, the latest one."""
+        columns = (RECEIPT.c.data_hash, RECEIPT.c.objects, RECEIPT.c.edited_at, RECEIPT.c.at)
+        query = sa.select(*columns).where(_on_main(project_hash)).order_by(RECEIPT.c.at)
+        with self._read() as db:
+            now = self._clock()
+            return {
+                key: Landed(frozenset(json.loads(objects)), edited_at, now - at)
+                for key, objects, edited_at, at in db.execute(query)
+            }
+
+    def note_edits(self, project_hash: str, edited_at_s: Mapping[str, float | None]) -> None:
+        """Keep until when the changes of rows on `main` have been looked at, by data hash."""
+        with self._write() as db:
+            for key, moment in edited_at_s.items():
+                where = sa.and_(_on_main(project_hash), RECEIPT.c.data_hash == key)
+                db.execute(RECEIPT.update().where(where).values(edited_at=moment))
+
     def counts(self) -> list[dict[str, Any]]:
         """Rows by project, recipe, destination, state and reason."""
         columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
@@ -337,6 +355,7 @@ class Ledger:
             "digest": receipt.digest,
             "run_id": run_id,
             "at": self._clock(),
+            "edited_at": receipt.edited_at_s,
         }
         db.execute(insert(RECEIPT).values(**key, **values).on_conflict_do_update(None, set_=values))
 
@@ -347,6 +366,10 @@ class Ledger:
 
 def _key(job: Job) -> dict[str, str]:
     return {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "destination": job.destination}
+
+
+def _on_main(project_hash: str) -> sa.ColumnElement[bool]:
+    return sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == MAIN_BRANCH)
 
 
 def _of(job: Job) -> sa.ColumnElement[bool]:

@@ -22,8 +22,11 @@ from autolabel.errors import PermanentInferenceError, PermanentMediaError, Perma
 from autolabel.ledger import Ledger
 from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
-from autolabel.states import Job, Record, State
+from autolabel.routes import Route, choose_pathways, find_route
+from autolabel.states import Job, Landed, Record, State
 
+LOOK_AGAIN_S = 600.0
+"""From when on a row that is done is looked at again once it changes: editor tabs from before have saved by then."""
 PROBE_ROWS = 3
 PROBE_FRAMES = 4
 
@@ -35,13 +38,16 @@ class Options:
     - `limit`: most rows taken up in this run; None for all.
     - `only`: data hashes to which the run is restricted; None for the whole project.
     - `holdout`: share of data units, in [0, 1], that is left to people as it is.
+    - `destination`: None for `agent-stage` where one stage is ours, else `main`.
     - `agent_stage`: title of the Agent stage that is ours. Without one it is the only stage that hands over to the
       first annotators, and tasks there on whose rows something stands already are not moved: a later stage may send
       work back through it.
+    - `pull_from`: title of the annotation stage whose new tasks are moved to the Agent stage, labelled and sent on.
+    - `include_assigned`: whether `main` takes tasks that a person is assigned to, while nobody opened their row.
     - `pathways`: outcome (`labelled`, `empty`, `failed`) -> pathway name at that stage, where named.
     """
 
-    destination: Destination = Destination.MAIN
+    destination: Destination | None = None
     dataset: str | None = None
     limit: int | None = None
     only: frozenset[str] | None = None
@@ -51,6 +57,8 @@ class Options:
     download_threads: int = 4
     holdout: float = 0.0
     agent_stage: str | None = None
+    pull_from: str | None = None
+    include_assigned: bool = False
     pathways: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -60,8 +68,11 @@ class Plan:
 
     - `gone`: data hashes of unfinished rows of the ledger that the project no longer lists.
     - `records`: what the ledger knows of each row; `stored`: rows whose detections it holds already.
+    - `why`: in words, what decided the destination.
     - `agent_stage`: the Agent stage whose tasks this run moves on; None where there is none, or not on this run.
+    - `pull_from`: the annotation stage from which tasks are moved there.
     - `pathways`: outcome -> pathway uuid there.
+    - `noted`: data hash -> until when the changes of a row that is done have been looked at; see `LabelRow`.
     - `handed_over`: (row, outcome) of tasks there that are moved on although there is nothing to label.
     """
 
@@ -75,9 +86,13 @@ class Plan:
     gone: tuple[str, ...]
     records: Mapping[str, Record]
     stored: frozenset[str]
+    why: str
     agent_stage: Stage | None
+    pull_from: Stage | None
+    include_assigned: bool
     pathways: Mapping[str, str]
     handed_over: tuple[tuple[LabelRow, str], ...]
+    noted: Mapping[str, float | None]
 
     @property
     def total(self) -> int:
@@ -90,9 +105,16 @@ class Plan:
     def is_at_agent_stage(self, row: LabelRow) -> bool:
         return self.agent_stage is not None and row.stage_uuid == self.agent_stage.uuid and row.assigned_to is None
 
+    def is_pulled(self, row: LabelRow) -> bool:
+        return self.pull_from is not None and row.stage_uuid == self.pull_from.uuid
+
+    @property
+    def tasks_to_pull(self) -> int:
+        return sum(map(self.is_pulled, self.todo))
+
     @property
     def tasks_to_move(self) -> int:
-        return sum(map(self.is_at_agent_stage, self.todo)) + len(self.handed_over)
+        return sum(map(self.is_at_agent_stage, self.todo)) + self.tasks_to_pull + len(self.handed_over)
 
     @property
     def is_idle(self) -> bool:
@@ -115,49 +137,82 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
 
     Raises PermanentUsageError for a workflow that cannot be served safely, or pathways that do not fit it.
     """
-    if project.workflow.has_consensus:
-        raise PermanentUsageError(
-            f"project {project.title!r} has consensus stages; whether their branches inherit `main` is not known, so "
-            "pre-labels could reach one annotator and not another. Nothing was changed; use a project without them"
-        )
-    stage = find_agent_stage(project, options.agent_stage)
-    job = Job(project.project_hash, recipe.id, options.destination)
+    route = find_route(project, options.destination, options.agent_stage, options.pull_from, options.include_assigned)
+    job = Job(project.project_hash, recipe.id, route.destination)
     records = ledger.records(job)
     listed = in_queue_order(source.rows(options.dataset))
     if options.dataset and not listed:
         raise PermanentUsageError(f"project {project.title!r} has no dataset called {options.dataset!r}")
     rows = [row for row in listed if options.only is None or row.data_hash in options.only]
-    context = _context(source, ledger, project, recipe, stage, [row for row in rows if not _settled(records, row)])
-    found = _sort(rows, records, replace(context, holdout=options.holdout), retry_failed=options.retry_failed)
-    taken = found.todo[: options.limit]
-    mine = stage if options.destination == Destination.MAIN else None
-    handed_over = _handed_over(found, mine, everything=options.agent_stage is not None)
-    moving = handed_over or any(mine is not None and row.stage_uuid == mine.uuid for row in taken)
+    context = _context(source, ledger, project, recipe, route, [row for row in rows if not _settled(records, row)])
+    on_main = {} if route.destination == Destination.BRANCH else ledger.landed(project.project_hash)
+    context = replace(
+        context, landed=frozenset(on_main), holdout=options.holdout, include_assigned=options.include_assigned
+    )
+    again = _look_again(source, [row for row in rows if _is_done(records, row)], on_main)
+    found = _sort(rows, records, context, again, retry_failed=options.retry_failed)
+    mine = route.agent_stage if route.destination != Destination.BRANCH else None
     unfiltered = options.dataset is None and options.only is None
-    return Plan(
+    plan = Plan(
         project=project,
         job=job,
-        todo=tuple(taken),
-        beyond_limit=len(found.todo) - len(taken),
+        todo=tuple(found.todo[: options.limit]),
+        beyond_limit=len(found.todo[options.limit or len(found.todo) :]),
         done=tuple(found.done),
         left_alone=tuple(found.left),
         set_aside=tuple(found.aside),
         gone=_gone(records, listed) if unfiltered else (),
         records=records,
         stored=ledger.stored(recipe.id),
+        why=route.why,
         agent_stage=mine,
-        pathways=choose_pathways(mine, options.pathways) if mine is not None and moving else {},
-        handed_over=handed_over,
+        pull_from=route.pull_from,
+        include_assigned=options.include_assigned,
+        pathways={},
+        noted={row.data_hash: row.edited_at_s for row, reason in again.items() if reason is None},
+        handed_over=_handed_over(found, mine, records, everything=bool(options.agent_stage or options.pull_from)),
     )
+    return replace(plan, pathways=choose_pathways(mine, options.pathways)) if mine and plan.tasks_to_move else plan
+
+
+def _look_again(
+    source: Source, done: Sequence[LabelRow], on_main: Mapping[str, Landed]
+) -> dict[LabelRow, Reason | None]:
+    """Rows that are done and have changed since: why they are none of ours any more, or None where some of it stands.
+
+    Whatever people did with it is their decision; only where nothing of ours is left do we say so.
+    """
+    changed = [
+        row
+        for row in done
+        if row.label_hash and (ours := on_main.get(row.data_hash)) and ours.objects and _has_changed(row, ours)
+    ]
+    contents = source.contents(changed)
+    return {
+        row: None if on_main[row.data_hash].objects & content.objects.keys() else Reason.REPLACED_BY_HUMAN
+        for row in changed
+        if (content := contents.get(row.data_hash)) is not None
+    }
+
+
+def _has_changed(row: LabelRow, ours: Landed) -> bool:
+    return ours.age_s > LOOK_AGAIN_S and row.edited_at_s != ours.edited_at_s
 
 
 def _sort(
-    rows: Sequence[LabelRow], records: Mapping[str, Record], context: Context, *, retry_failed: bool
+    rows: Sequence[LabelRow],
+    records: Mapping[str, Record],
+    context: Context,
+    again: Mapping[LabelRow, Reason | None],
+    *,
+    retry_failed: bool,
 ) -> _Sorted:
     found = _Sorted()
     for row in rows:
         record = records.get(row.data_hash)
-        if record and record.state == State.DONE:
+        if reason := again.get(row) or _kept_reason(record):
+            found.left.append((row, reason))
+        elif record and record.state == State.DONE:
             found.done.append(row)
         elif record and record.state == State.SET_ASIDE and not retry_failed:
             found.aside.append((row, record.reason or ""))
@@ -173,17 +228,31 @@ def _settled(records: Mapping[str, Record], row: LabelRow) -> bool:
     record = records.get(row.data_hash)
     if record is None:
         return False
-    return record.state == State.DONE or (
-        record.state in (State.INTENT, State.WRITTEN) and row.label_hash is not None
-    )
+    may_be_there = record.state in (State.INTENT, State.WRITTEN) and row.label_hash is not None
+    return may_be_there or _is_done(records, row)
+
+
+def _is_done(records: Mapping[str, Record], row: LabelRow) -> bool:
+    record = records.get(row.data_hash)
+    return record is not None and record.state == State.DONE
+
+
+def _kept_reason(record: Record | None) -> Reason | None:
+    """Why a row is left alone for good: what stands there now would only tell that it holds people's work."""
+    kept = record is not None and record.state == State.LEFT_ALONE and record.reason == Reason.REPLACED_BY_HUMAN
+    return Reason.REPLACED_BY_HUMAN if kept else None
 
 
 def _context(
-    source: Source, ledger: Ledger, project: Project, recipe: Recipe, stage: Stage | None, rows: list[LabelRow]
+    source: Source, ledger: Ledger, project: Project, recipe: Recipe, route: Route, rows: list[LabelRow]
 ) -> Context:
-    waiting = (project.workflow.first_human_stage, stage)
+    pulled = route.pull_from
+    waiting = (route.agent_stage, pulled if route.is_direct else project.workflow.first_human_stage)
+    at_pulled = frozenset(row.data_hash for row in rows if pulled and row.stage_uuid == pulled.uuid)
     return Context(
         waiting_stages=frozenset(item.uuid for item in waiting if item is not None),
+        takes_empty=route.is_direct,
+        not_new=at_pulled - source.new_tasks(pulled.uuid) if pulled else frozenset(),
         contents=source.contents([row for row in rows if row.label_hash]),
         recipe_id=recipe.id,
         ours=ledger.our_hashes(project.project_hash),
@@ -192,56 +261,46 @@ def _context(
     )
 
 
-def find_agent_stage(project: Project, named: str | None) -> Stage | None:
-    """The Agent stage that is ours, if any. Raises PermanentUsageError where one is named that is not there."""
-    stage = project.workflow.agent_stage(named)
-    if stage is None and named is not None:
-        titles = ", ".join(repr(item.title) for item in project.workflow.stages if item.kind == "AGENT") or "none"
-        raise PermanentUsageError(
-            f"project {project.title!r} has no Agent stage called {named!r} (AUTOLABEL_AGENT_STAGE); "
-            f"it has {titles}. Nothing was changed"
-        )
-    return stage
+def _handed_over(
+    found: _Sorted, stage: Stage | None, records: Mapping[str, Record], *, everything: bool
+) -> tuple[tuple[LabelRow, str], ...]:
+    """Tasks at our Agent stage with nothing for us to do: people are the fallback and must not wait for ever.
 
-
-def _handed_over(found: _Sorted, stage: Stage | None, *, everything: bool) -> tuple[tuple[LabelRow, str], ...]:
-    """Tasks at our Agent stage with nothing for us to do: people are the fallback and must not wait for ever."""
+    Those that hold labels only if the stage is ours for certain, or an earlier run had begun with them.
+    """
     if stage is None:
         return ()
+    begun = set(_open(records))
+    left = [one for one in found.left if everything or one[0].label_hash is None or one[0].data_hash in begun]
     ends = [
         *((row, "labelled" if row.label_hash else "empty") for row in found.done),
         *((row, "failed") for row, _ in found.aside),
-        *((row, pathway_of(reason)) for row, reason in found.left if everything or row.label_hash is None),
+        *((row, pathway_of(reason)) for row, reason in left),
     ]
     return tuple((row, way) for row, way in ends if row.stage_uuid == stage.uuid and row.assigned_to is None)
 
 
+_LABELLED = frozenset(
+    {Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE, Reason.REPLACED_BY_HUMAN}
+)
+
+
 def pathway_of(reason: Reason) -> str:
     """Which pathway a row takes that was left alone: `labelled` where labels stand, `empty` where none do."""
-    if reason in (Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE):
+    if reason in _LABELLED:
         return "labelled"
     return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT) else "failed"
 
 
 def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[str, ...]:
-    ends = (State.DONE, State.SET_ASIDE, State.LEFT_ALONE)
     here = {row.data_hash for row in listed}
-    return tuple(key for key, record in records.items() if record.state not in ends and key not in here)
+    return tuple(key for key in _open(records) if key not in here)
 
 
-def choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str, str]:
-    """Outcome -> uuid of the pathway that its tasks take. Raises PermanentUsageError where that is not clear."""
-    by_title = {way.title: way.uuid for way in stage.pathways}
-    chosen: dict[str, str] = {}
-    for outcome in ("labelled", "empty", "failed"):
-        title = named.get(outcome) or (next(iter(by_title)) if len(by_title) == 1 else "")
-        if title not in by_title:
-            raise PermanentUsageError(
-                f"Agent stage {stage.title!r} needs a pathway for rows that end {outcome}: set "
-                f"AUTOLABEL_PATHWAYS__{outcome.upper()} to one of: {', '.join(sorted(by_title))}. Nothing was changed"
-            )
-        chosen[outcome] = by_title[title]
-    return chosen
+def _open(records: Mapping[str, Record]) -> list[str]:
+    """Rows that some run took up and none has finished."""
+    ends = (State.DONE, State.SET_ASIDE, State.LEFT_ALONE)
+    return [key for key, record in records.items() if record.state not in ends]
 
 
 def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inference, spool: Path) -> float | None:

@@ -126,6 +126,10 @@ class Source(Protocol):
         """Data hashes of tasks that a person skipped at the first human stage."""
         ...
 
+    def new_tasks(self, stage_uuid: str) -> frozenset[str]:
+        """Data hashes of tasks at an annotation stage that nobody has and nobody ever had there."""
+        ...
+
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         """Spool a row's media, under limits, into new files of `folder`.
 
@@ -144,14 +148,14 @@ class Source(Protocol):
 class Write:
     """A row and all that is to stand in it.
 
-    - `on_branch`: our branch got it before, and keeps what it has.
-    - `announced`: an earlier run was about to write the very same; what our branch holds must be that, whole.
+    - `landed`: it was written and read back there before, and keeps what it has.
+    - `announced`: an earlier run was about to write the very same; what stands there must be that, whole.
     - `samples_per_second`: how many frames a second of a video were looked at; None for pictures.
     """
 
     row: LabelRow
     instances: tuple[Instance, ...]
-    on_branch: bool = False
+    landed: bool = False
     announced: bool = False
     samples_per_second: float | None = None
 
@@ -162,12 +166,14 @@ class Receipt:
 
     - `objects`: object hash -> class feature hash, of the objects that are ours and that nobody touched.
     - `digest`: SHA-256 over everything that stands there, as served, canonical.
+    - `edited_at_s`: as the listing said of the row just before; see `LabelRow`.
     """
 
     branch: str
     label_hash: str
     objects: Mapping[str, str]
     digest: str
+    edited_at_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -198,8 +204,24 @@ class Sink(Protocol):
         """
         ...
 
-    def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
+    def copy_to_main(self, rows: Sequence[LabelRow], *, include_assigned: bool) -> Mapping[str, Outcome]:
         """Copy rows from our branch to `main` where `main` has none, and read `main` back; by data hash."""
+        ...
+
+    def pull(self, rows: Sequence[LabelRow], from_stage_uuid: str, to_stage_uuid: str) -> None:
+        """Move tasks that are still new and nobody's from an annotation stage to the Agent stage.
+
+        A task that a person has taken by then stays where it is, or goes back.
+        """
+        ...
+
+    def save_at_stage(self, writes: Sequence[Write], stage_uuid: str) -> Mapping[str, Outcome]:
+        """Put rows straight on `main` whose tasks sit, unassigned, at the Agent stage; read back; by data hash.
+
+        A save there replaces a whole row, so the caller has the project for itself. Only rows in which nothing stands
+        are written. A row whose write an earlier run announced is read first, wherever its task is by now, and not
+        written again where it landed.
+        """
         ...
 
     def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:

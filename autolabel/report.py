@@ -117,7 +117,7 @@ def push_page(
         run=summary["run"],
         facts=[
             ("run", summary["run"]),
-            ("to", destination if destination == Destination.MAIN else f"branch {recipe.branch}"),
+            ("to", f"branch {recipe.branch}" if destination == Destination.BRANCH else destination),
             ("recipe", recipe.id[:8]),
             ("project", project.project_hash),
             ("autolabel", version("autolabel")),
@@ -191,10 +191,11 @@ def _next_steps(summary: Mapping[str, Any], recipe: Recipe) -> Steps:
                 f"autolabel publish --run {summary['run']}",
             ),
         ]
+    copied = f"; the branch {recipe.branch} holds them as they were written, under the same object hashes"
     return [
         (
-            f"These labels are on main; the branch {recipe.branch} holds them as they were written, under the same "
-            "object hashes. What became of every row, and which runs there were:",
+            f"These labels are on main{copied if summary['destination'] == Destination.MAIN else ''}. What became of "
+            "every row, and which runs there were:",
             "autolabel status",
         ),
     ]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from autolabel.errors import PermanentDiskError, PermanentLedgerError
 
-VERSION = 4
+VERSION = 5
 MIN_FREE_BYTES = 64 << 20
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs", "lustre", "gpfs", "beegfs"}
@@ -69,6 +69,7 @@ RECEIPT = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("edited_at", sa.Float),
 )
 EVENT = sa.Table(
     "event",
@@ -87,6 +88,7 @@ MIGRATIONS = {
     1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1",
     2: "ALTER TABLE row ADD COLUMN failed_downloads INTEGER NOT NULL DEFAULT 0",
     3: "ALTER TABLE run ADD COLUMN lease_until FLOAT",
+    4: "ALTER TABLE receipt ADD COLUMN edited_at FLOAT",
 }
 """From each schema version to the next."""
 

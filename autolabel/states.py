@@ -72,6 +72,20 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Landed:
+    """What `main` held of ours in a row when our writes there were read back.
+
+    - `objects`: their hashes.
+    - `edited_at_s`: as the listing said then, or when it was looked at last; see `LabelRow`.
+    - `age_s`: seconds since the latest write was read back.
+    """
+
+    objects: frozenset[str]
+    edited_at_s: float | None
+    age_s: float
+
+
+@dataclass(frozen=True)
 class Move:
     """A step of one row: where to, and for `left_alone` and `set_aside` why."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from autolabel.core.assemble import Instance
 from autolabel.core.identity import digest
-from autolabel.core.rows import Destination, LabelRow, Reason
+from autolabel.core.rows import MAIN_BRANCH, Destination, LabelRow, Reason
 from autolabel.engine import Background, in_batches
 from autolabel.errors import PermanentFloodError
 from autolabel.inferring import Eyes, Inferred, Inferring
@@ -62,6 +62,7 @@ class Run:
         eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon)
         self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
         self._gallery = gallery
+        self._pulled: set[str] = set()
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
@@ -125,6 +126,7 @@ class Run:
         plan = self.plan
         news = {row.data_hash: why for row, why in plan.left_alone if _reason_on_record(plan, row) != why}
         self._ledger.leave(self._job, self.id, news | dict.fromkeys(plan.gone, Reason.GONE), plan.records)
+        self._ledger.note_edits(self._job.project_hash, plan.noted)
 
     def _peek(self, stream: Iterator[Inferred]) -> list[Inferred]:
         """The first rows, judged before anything is written: GUARD_ROWS, or fewer that hold GUARD_FRAMES."""
@@ -156,7 +158,8 @@ class Run:
         outcomes: dict[str, Outcome | None] = {}
         writes: list[Write] = []
         keys = [row.data_hash for row, _ in batch]
-        on_branch = self._ledger.written_to(self._job, self._recipe.branch, keys)
+        branch = MAIN_BRANCH if self._job.destination == Destination.AGENT_STAGE else self._recipe.branch
+        landed = self._ledger.written_to(self._job.project_hash, branch, keys)
         for row, failure in batch:
             if failure:
                 outcomes[row.data_hash] = Refused(failure.reason, failure.message)
@@ -165,7 +168,7 @@ class Run:
             if instances:
                 announced = self._inferring.claimed[row.data_hash].intent_digest == _intent(instances)
                 rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in on_branch, announced, rate))
+                writes.append(Write(row, instances, row.data_hash in landed, announced, rate))
             else:
                 outcomes[row.data_hash] = None
         mine = self._announce(writes)
@@ -201,12 +204,25 @@ class Run:
         """A row that a dead run had written is simply written again: same effect."""
         if not writes:
             return {}
+        if self._job.destination == Destination.AGENT_STAGE:
+            return self._write_at_stage(writes)
         outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
         if self._job.destination == Destination.MAIN:
             refused = {key for key, outcome in outcomes.items() if not isinstance(outcome, Receipt)}
             rows = [item.row for item in writes if item.row.data_hash not in refused]
-            outcomes |= self._ports.sink.copy_to_main(rows)
+            outcomes |= self._ports.sink.copy_to_main(rows, include_assigned=self.plan.include_assigned)
         return outcomes
+
+    def _write_at_stage(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
+        """Tasks are moved to the Agent stage only now, when there is something to write: people wait for seconds."""
+        sink, stage, origin = self._ports.sink, self.plan.agent_stage, self.plan.pull_from
+        if stage is None:
+            raise AssertionError("a plan for this destination has an Agent stage")
+        pulled = [item.row for item in writes if self.plan.is_pulled(item.row) and not item.landed]
+        if origin is not None and pulled:
+            self._pulled |= {row.data_hash for row in pulled}
+            sink.pull(pulled, origin.uuid, stage.uuid)
+        return sink.save_at_stage(writes, stage.uuid)
 
     def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> frozenset[str]:
         """Receipts are kept, tasks at the Agent stage move on, and only then is a row finished. Which rows were.
@@ -216,11 +232,8 @@ class Run:
         receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
         written = self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
         lost = receipts.keys() - written
-        waiting = [
-            (row, _pathway(outcomes[row.data_hash]))
-            for row in rows
-            if self.plan.is_at_agent_stage(row) and row.data_hash not in lost
-        ]
+        at_stage = [row for row in rows if self.plan.is_at_agent_stage(row) or row.data_hash in self._pulled]
+        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in at_stage if row.data_hash not in lost]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
         left = [row for row in rows if row.data_hash not in stuck | lost]
         settled = self._move(_last_move(row, outcomes[row.data_hash]) for row in left)

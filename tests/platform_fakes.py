@@ -64,7 +64,7 @@ def make_project(*stages: Stage) -> Project:
 
 
 class FakePlatform:
-    """`Source` and `Sink` at once; `before_copy` is where a person comes first, `writes` lists every effect."""
+    """`Source` and `Sink` at once; `before_...` is where a person comes first, `writes` lists every effect."""
 
     def __init__(self, rows: Sequence[LabelRow], project: Project | None = None) -> None:
         self._project = project or make_project()
@@ -77,8 +77,11 @@ class FakePlatform:
         self.refuses: set[str] = set()
         self.immovable: set[str] = set()
         self.skips: set[str] = set()
+        self.not_new: set[str] = set()
         self.unreadable: dict[str, Exception] = {}
         self.before_copy: Callable[[], None] = lambda: None
+        self.before_pull: Callable[[], None] = lambda: None
+        self.before_save: Callable[[], None] = lambda: None
         self.fail_next_write: Exception | None = None
 
     def project(self) -> Project:
@@ -93,6 +96,10 @@ class FakePlatform:
 
     def skipped(self) -> frozenset[str]:
         return frozenset(self.skips)
+
+    def new_tasks(self, stage_uuid: str) -> frozenset[str]:
+        at_stage = [row for row in self.listed.values() if row.stage_uuid == stage_uuid and row.assigned_to is None]
+        return frozenset(row.data_hash for row in at_stage) - self.not_new
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         if row.data_hash in self.unreadable:
@@ -127,18 +134,56 @@ class FakePlatform:
             self.writes.append(f"save {key}")
         return Receipt(RECIPE.branch, f"b-{key}", dict.fromkeys(hashes, CAR.feature_hash), "digest")
 
-    def copy_to_main(self, rows: Sequence[LabelRow]) -> Mapping[str, Outcome]:
+    def copy_to_main(self, rows: Sequence[LabelRow], *, include_assigned: bool) -> Mapping[str, Outcome]:
         self.before_copy()
-        return {row.data_hash: self._copy(row.data_hash) for row in rows}
+        return {row.data_hash: self._copy(row.data_hash, include_assigned) for row in rows}
 
-    def _copy(self, key: str) -> Outcome:
+    def _copy(self, key: str, include_assigned: bool) -> Outcome:
         if key in self.human:
             return Left(Reason.HUMAN_CONTENT)
+        if self.listed[key].assigned_to and not include_assigned:
+            return Left(Reason.ASSIGNED)
         if key not in self.main:
             self.main[key] = self.branch[key]
             self.writes.append(f"copy {key}")
             self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}")
-        return Receipt("main", f"m-{key}", dict.fromkeys(self.main[key], CAR.feature_hash), "digest")
+        edited_at_s = self.listed[key].edited_at_s
+        return Receipt("main", f"m-{key}", dict.fromkeys(self.main[key], CAR.feature_hash), "digest", edited_at_s)
+
+    def pull(self, rows: Sequence[LabelRow], from_stage_uuid: str, to_stage_uuid: str) -> None:
+        self.before_pull()
+        for key in self.new_tasks(from_stage_uuid) & {row.data_hash for row in rows}:
+            self.writes.append(f"pull {key}")
+            self.listed[key] = replace(self.listed[key], stage_uuid=to_stage_uuid)
+
+    def save_at_stage(self, writes: Sequence[Write], stage_uuid: str) -> Mapping[str, Outcome]:
+        self.before_save()
+        if self.fail_next_write:
+            error, self.fail_next_write = self.fail_next_write, None
+            raise error
+        return {write.row.data_hash: self._save_on_main(write, stage_uuid) for write in writes}
+
+    def _save_on_main(self, write: Write, stage_uuid: str) -> Outcome:
+        key = write.row.data_hash
+        row, hashes = self.listed[key], tuple(item.object_hash for item in write.instances)
+        if key in self.refuses:
+            return Refused(Reason.REJECTED, f"{key} refused")
+        if row.assigned_to or row.stage_uuid != stage_uuid:
+            return Left(Reason.ASSIGNED if row.assigned_to else Reason.WRONG_STAGE)
+        if key in self.human and self.human[key].objects:
+            return Left(Reason.HUMAN_CONTENT)
+        if key not in self.main:
+            self.main[key] = hashes
+            self.writes.append(f"save {key} on main")
+            self.listed[key] = replace(row, label_hash=f"m-{key}")
+        return Receipt("main", f"m-{key}", dict.fromkeys(hashes, CAR.feature_hash), "digest", row.edited_at_s)
+
+    def edit(self, key: str, *objects: str) -> None:
+        """A person saves a row: these objects stand there then."""
+        self.human[key] = RowContent(dict.fromkeys(objects, CAR.feature_hash), False)
+        before_s = self.listed[key].edited_at_s or 0.0
+        self.listed[key] = replace(self.listed[key], label_hash=f"m-{key}", edited_at_s=before_s + 1.0)
+        self.main.pop(key, None)
 
     def proceed(self, rows: Sequence[LabelRow], stage_uuid: str, pathway_uuid: str) -> frozenset[str]:
         moving = [row for row in rows if row.data_hash not in self.immovable]

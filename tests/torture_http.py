@@ -24,7 +24,7 @@ from autolabel.core.identity import object_hash
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.core.rows import OntologyClass
 from autolabel.errors import AutolabelError
-from autolabel.ledger import Job, Ledger, Record, State
+from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
 from autolabel.protocols import Clip, ClipFailure
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
@@ -33,6 +33,7 @@ from autolabel.remote.sink import EncordSink
 from autolabel.remote.source import EncordSource
 from autolabel.remote.wire import Line
 from autolabel.sandbox import running
+from autolabel.states import Job, Record, State
 from autolabel.sync import Ports, Run
 from platform_fakes import FakeGallery
 

@@ -8,10 +8,15 @@ from enum import StrEnum
 
 from autolabel.core.identity import unit_interval
 
+MAIN_BRANCH = "main"
+"""The label branch on which people work."""
+
 
 class Destination(StrEnum):
-    """Where labels go: to `main`, by way of our own branch, or to that branch alone."""
+    """Where labels go: straight to `main` while tasks sit at our Agent stage, to `main` by way of our own branch, or
+    to that branch alone."""
 
+    AGENT_STAGE = "agent-stage"
     MAIN = "main"
     BRANCH = "branch"
 
@@ -26,6 +31,8 @@ class Reason(StrEnum):
     WRONG_STAGE = "wrong_stage"
     ASSIGNED = "assigned"
     SKIPPED_BY_HUMAN = "skipped_by_human"
+    TASK_NOT_NEW = "task_not_new"
+    REPLACED_BY_HUMAN = "replaced_by_human"
     UNSUPPORTED_TYPE = "unsupported_type"
     HOLDOUT = "holdout"
     GONE = "gone"
@@ -46,9 +53,11 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.HAS_ROW_EMPTY: "opened by someone, nothing drawn",
     Reason.OURS_THIS_RECIPE: "pre-labelled by this recipe already",
     Reason.OURS_OTHER_RECIPE: "pre-labelled by another recipe",
-    Reason.WRONG_STAGE: "not waiting at the first human stage",
+    Reason.WRONG_STAGE: "not waiting at a stage that this push serves",
     Reason.ASSIGNED: "assigned to a person",
     Reason.SKIPPED_BY_HUMAN: "skipped by a person",
+    Reason.TASK_NOT_NEW: "a person had the task before",
+    Reason.REPLACED_BY_HUMAN: "labelled by us, then emptied or replaced by people",
     Reason.UNSUPPORTED_TYPE: "data type not supported",
     Reason.HOLDOUT: "held out, so that time saved can be measured",
     Reason.GONE: "no longer in the project",
@@ -87,9 +96,14 @@ class Workflow:
     stages: tuple[Stage, ...]
 
     @property
+    def human_stages(self) -> tuple[Stage, ...]:
+        """Where people annotate."""
+        return tuple(stage for stage in self.stages if stage.kind == "ANNOTATION")
+
+    @property
     def first_human_stage(self) -> Stage | None:
         """Where annotators begin."""
-        return next((stage for stage in self.stages if stage.kind == "ANNOTATION"), None)
+        return next(iter(self.human_stages), None)
 
     def agent_stage(self, title: str | None) -> Stage | None:
         """The Agent stage of that title; without one, the only stage that hands over to the first annotators.
@@ -141,6 +155,7 @@ class LabelRow:
     - `width_px`, `height_px`: 0 for an image group, whose frames may differ.
     - `label_hash`: None until somebody, or something, opened the row on `main`.
     - `frames_per_second`: of a video, as the platform counts it; None for pictures.
+    - `edited_at_s`: when its labels on `main` changed last, in seconds since 1970; None where it has none.
     """
 
     data_hash: str
@@ -156,6 +171,7 @@ class LabelRow:
     assigned_to: str | None
     item_uuid: str
     frames_per_second: float | None = None
+    edited_at_s: float | None = None
 
     @property
     def is_video(self) -> bool:
@@ -179,12 +195,17 @@ class Context:
     """What the judgement of a row needs beside the row itself.
 
     - `waiting_stages`: uuids of the stages at which tasks wait for us or for the first annotator.
+    - `takes_empty`: whether a row that was opened, but in which nothing stands, may be taken.
+    - `landed`: data hashes of rows that held labels of ours on `main` once: empty, they were emptied.
     - `contents`: data hash -> what stands in rows that have a label hash.
     - `recipe_id`: of the present recipe.
     - `ours`: data hash -> object hash -> the recipe whose receipt names it there.
     - `named_by_recipe`: whether the present recipe can have named all these objects of a row (hash -> class feature
       hash). It needs no ledger, but time.
     - `skipped`: data hashes of tasks that a person skipped at the first human stage.
+    - `not_new`: data hashes of tasks that a person had, though nobody has them now; asked of no other destination
+      than that which moves tasks away from people.
+    - `include_assigned`: whether tasks that a person is assigned to are taken, while nobody opened their row.
     - `holdout`: share of data units, in [0, 1], that people label from nothing; chosen by hash, so always the same.
     """
 
@@ -192,32 +213,42 @@ class Context:
     contents: Mapping[str, RowContent] = field(default_factory=dict)
     recipe_id: str = ""
     ours: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    takes_empty: bool = False
+    landed: frozenset[str] = frozenset()
     skipped: frozenset[str] = frozenset()
+    not_new: frozenset[str] = frozenset()
+    include_assigned: bool = False
     holdout: float = 0.0
     named_by_recipe: Callable[[LabelRow, Mapping[str, str]], bool] = lambda row, objects: False
 
 
 def reason_to_leave(row: LabelRow, context: Context) -> Reason | None:
-    """Why no destination may take this row, or None. People's work comes first, then everything else."""
-    if row.label_hash is not None:
-        return _reason_for_opened(row, context)
+    """Why this row may not be taken, or None. People's work comes first, then everything else."""
+    if row.label_hash is not None and (stands := _reason_for_opened(row, context)):
+        return stands
     if row.data_type not in LABELLED_TYPES:
         return Reason.UNSUPPORTED_TYPE
     if row.stage_uuid not in context.waiting_stages:
         return Reason.WRONG_STAGE
-    if row.assigned_to is not None:
+    had = _reason_of_task(row, context)
+    is_held_out = had is None and unit_interval("holdout", row.data_hash) < context.holdout
+    return Reason.HOLDOUT if is_held_out else had
+
+
+def _reason_of_task(row: LabelRow, context: Context) -> Reason | None:
+    if row.assigned_to is not None and not context.include_assigned:
         return Reason.ASSIGNED
     if row.data_hash in context.skipped:
         return Reason.SKIPPED_BY_HUMAN
-    return Reason.HOLDOUT if unit_interval("holdout", row.data_hash) < context.holdout else None
+    return Reason.TASK_NOT_NEW if row.data_hash in context.not_new else None
 
 
-def _reason_for_opened(row: LabelRow, context: Context) -> Reason:
+def _reason_for_opened(row: LabelRow, context: Context) -> Reason | None:
     content = context.contents.get(row.data_hash)
     if content is None or content.has_human_work:
         return Reason.HUMAN_CONTENT
     if not content.objects:
-        return Reason.HAS_ROW_EMPTY
+        return None if context.takes_empty and row.data_hash not in context.landed else Reason.HAS_ROW_EMPTY
     receipts = context.ours.get(row.data_hash, {})
     recipes = {receipts.get(object_hash) for object_hash in content.objects}
     if None not in recipes:

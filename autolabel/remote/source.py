@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from uuid import UUID
 
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
-from encord.workflow.stages.annotation import AnnotationStage, AnnotationTaskStatus
+from encord.workflow.stages.annotation import AnnotationStage, AnnotationTask, AnnotationTaskStatus
 from encord.workflow.workflow import WorkflowStage
 
 from autolabel.core.rows import (
@@ -112,6 +113,10 @@ class EncordSource:
     @retrying
     def skipped(self) -> frozenset[str]:
         return skipped_tasks(self._connection.project)
+
+    @retrying
+    def new_tasks(self, stage_uuid: str) -> frozenset[str]:
+        return frozenset(str(task.data_hash) for task in new_tasks(self._connection.project, stage_uuid, None))
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         try:
@@ -220,6 +225,15 @@ def skipped_tasks(project: EncordProject) -> frozenset[str]:
         return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
 
 
+def new_tasks(project: EncordProject, stage_uuid: str, data_hashes: Sequence[str] | None) -> list[AnnotationTask]:
+    """Tasks at an annotation stage, all or those of some data units, that nobody has and nobody ever had there."""
+    stage = project.workflow.get_stage(uuid=UUID(stage_uuid), type_=AnnotationStage)
+    wanted = list(data_hashes) if data_hashes is not None else None
+    with remote_call(f"listing new tasks at {stage.title}"):
+        tasks = list(stage.get_tasks(data_hash=wanted, status=AnnotationTaskStatus.NEW))
+    return [task for task in tasks if task.assignee is None]
+
+
 def _stage(stage: WorkflowStage) -> Stage:
     ways = stage.pathways if isinstance(stage, AgentStage) else []
     return Stage(
@@ -260,7 +274,13 @@ def _label_row(row: LabelRowV2) -> LabelRow:
         assigned_to=row.assigned_user_email,
         item_uuid=str(row.backing_item_uuid or ""),
         frames_per_second=row.fps,
+        edited_at_s=edited_at_s(row),
     )
+
+
+def edited_at_s(row: LabelRowV2) -> float | None:
+    """Of a row as it was listed: opening it leaves whole seconds only."""
+    return row.last_edited_at.timestamp() if row.last_edited_at is not None else None
 
 
 def _content(row: LabelRowV2) -> RowContent:

@@ -12,8 +12,8 @@ from itertools import accumulate, cycle, islice
 from pathlib import Path
 from threading import Lock
 
-from autolabel.sandbox.admin import act_as_person
 from autolabel.sandbox.media import VIDEO_TYPE, encode_video, rate_and_duration
+from autolabel.sandbox.people import act_as_person
 from autolabel.sandbox.scenes import MATERIALS, Scene, draw
 from autolabel.sandbox.store import (
     Dataset,

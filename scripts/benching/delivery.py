@@ -38,7 +38,7 @@ class NoDownloads:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.project, self.rows, self.contents = source.project, source.rows, source.contents
-        self.skipped, self.abandon = source.skipped, source.abandon
+        self.skipped, self.new_tasks, self.abandon = source.skipped, source.new_tasks, source.abandon
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as spooled:
@@ -91,14 +91,13 @@ def main() -> None:
         recipe = Path(folder) / "recipe.yaml"
         recipe.write_text(RECIPE)
         settings = Settings(_env_file=None, home=Path(folder) / "home", config=str(recipe), report_images=False)
-        with open_session(settings, wanted.project, exclusive=True) as session:
+        with open_session(settings, wanted.project) as session:
             feature_hash = session.project.classes[0].feature_hash
             answers = {row.data_hash: answer(row, feature_hash) for row in session.ports.source.rows()}
             ports = replace(session.ports, source=NoDownloads(session.ports.source), inference=Instant(answers))
             session = replace(session, ports=ports)
-            with watch() as seen:
-                options = session.options(destination=wanted.to, write_rows=wanted.write_rows)
-                run, _ = session.run(session.plan(options))
+            options = session.options(destination=wanted.to, write_rows=wanted.write_rows)
+            with watch() as seen, session.running(session.plan(options)) as (run, _):
                 tally = run.execute(options, lambda tally: None)
     if tally.labelled != len(answers):
         raise SystemExit(f"{tally.labelled} of {len(answers)} rows were labelled: {run.summary()}")

@@ -17,7 +17,6 @@ from autolabel.inferring import Eyes, Inferring
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
 from autolabel.protocols import Clip
-from autolabel.states import Move, State
 from autolabel.tally import Tally
 from long_videos import FPS, HEIGHT_PX, WIDTH_PX, Finder, draw_minute, peak_rss_mib, repeat
 from platform_fakes import CAR, RECIPE, FakePlatform, make_row
@@ -42,8 +41,6 @@ def peak_mib(folder: Path, minutes: int) -> float:
     ledger = Ledger(folder / f"{minutes}.sqlite", clock=lambda: 0.0)
     plan = make_plan(platform, ledger, platform.project(), recipe, Options())
     ledger.start_run("run", plan.job, "Film", {})
-    ledger.find(plan.job, "run", ["film"])
-    ledger.move(plan.job, "run", [Move("film", State.LEASED)])
     tally = Tally()
     eyes = Eyes(platform.download, Finder([CAR.feature_hash]), ledger, folder)
     inferring = Inferring(eyes, plan.job, recipe, "run", tally)

@@ -16,7 +16,7 @@ from autolabel.errors import PermanentDiskError, PermanentLedgerError, Transient
 from autolabel.ledger import LEASE_S, Ledger
 from autolabel.protocols import Receipt
 from autolabel.schema import MIGRATIONS, VERSION, check_place, check_room, file_system
-from autolabel.states import ALLOWED, Chunk, Job, Move, State
+from autolabel.states import ALLOWED, Chunk, Job, Landed, Move, State
 from ledgers import open_ledger
 
 JOB = Job("project", "recipe", "main")
@@ -164,6 +164,7 @@ UNDO = {
     1: "ALTER TABLE detections DROP COLUMN ends_row",
     2: "ALTER TABLE row DROP COLUMN failed_downloads",
     3: "ALTER TABLE run DROP COLUMN lease_until",
+    4: "ALTER TABLE receipt DROP COLUMN edited_at",
 }
 """What takes each schema version back to the one before, as it was released."""
 
@@ -197,6 +198,17 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
     assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
     assert ledger.written_in("run", "b") == frozenset({"a"})
     assert ledger.written_in("run", "main") == frozenset()
+
+
+def test_what_landed_on_main_is_kept_with_when_it_was_last_looked_at(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a", "b")
+    for name, branch in (("a", "main"), ("b", "autolabel-1")):
+        receipt = Receipt(branch, "label", {"h1": "c"}, "digest", 5.0)
+        ledger.move(JOB, "run", [Move(name, State.INFERRED), Move(name, State.INTENT)])
+        ledger.move(JOB, "run", [Move(name, State.WRITTEN, receipt=receipt)])
+    assert ledger.landed("project") == {"a": Landed(frozenset({"h1"}), 5.0, 0.0)}
+    ledger.note_edits("project", {"a": 7.0})
+    assert ledger.landed("project")["a"].edited_at_s == 7.0
 
 
 def test_states_are_counted_by_reason(tmp_path: Path) -> None:

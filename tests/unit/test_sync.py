@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +21,12 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.ledger import LEASE_S
-from autolabel.plan import Options, Plan, make_plan
+from autolabel.plan import Options
 from autolabel.protocols import Clip
-from autolabel.recipe import Recipe
-from autolabel.states import Job, State
+from autolabel.states import State
 from autolabel.sync import Ports, Run
 from autolabel.tally import OVERTAKEN, Tally
-from ledgers import open_ledger
+from benches import Bench, adds_up, agent_platform, rows, waiting
 from platform_fakes import (
     AGENT,
     ANNOTATE,
@@ -42,60 +40,6 @@ from platform_fakes import (
     make_project,
     make_row,
 )
-
-
-class Bench:
-    """A ledger and a platform over which runs are made one after the other."""
-
-    def __init__(
-        self,
-        folder: Path,
-        platform: FakePlatform,
-        inference: ScriptedInference | None = None,
-        recipe: Recipe = RECIPE,
-        *,
-        alive: bool = False,
-        clock: Callable[[], float] = lambda: 12.0,
-    ) -> None:
-        self.ledger = open_ledger(folder, alive=alive, clock=clock)
-        self.platform = platform
-        self.inference = inference or ScriptedInference()
-        self.folder = folder
-        self.recipe = recipe
-        self.runs = 0
-        self.gallery = FakeGallery()
-
-    def plan(self, **options: object) -> Plan:
-        return make_plan(
-            self.platform,
-            self.ledger,
-            self.platform.project(),
-            self.recipe,
-            Options(**options),  # type: ignore[arg-type]
-        )
-
-    def push(self, **options: object) -> Run:
-        self.runs += 1
-        ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
-        run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}", self.gallery)
-        self.last = run
-        run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]
-        return run
-
-    def states(self, destination: str = "main") -> dict[str, State]:
-        job = Job("project-1", self.recipe.id, destination)
-        return {key: record.state for key, record in self.ledger.records(job).items()}
-
-
-def rows(count: int) -> list[LabelRow]:
-    return [make_row(f"row-{i:02}") for i in range(count)]
-
-
-def adds_up(run: Run) -> bool:
-    summary = run.summary()
-    parts = ("labelled", "empty", "done_before", "pending")
-    ends = sum(sum(summary[part].values()) for part in ("left_alone", "set_aside", "elsewhere"))
-    return bool(sum(summary[part] for part in parts) + ends == summary["total"])
 
 
 def test_a_push_labels_every_free_row_once(tmp_path: Path) -> None:
@@ -261,14 +205,6 @@ def test_a_branch_push_leaves_main_alone_and_main_later_costs_no_inference(tmp_p
     assert len(bench.inference.asked) == asked
 
 
-def agent_platform(*rows: LabelRow) -> FakePlatform:
-    return FakePlatform(rows, make_project(AGENT, ANNOTATE, REVIEW, DONE))
-
-
-def waiting(name: str, **changes: object) -> LabelRow:
-    return make_row(name, **{"stage_uuid": AGENT.uuid, **changes})
-
-
 def test_tasks_at_the_agent_stage_move_on_whatever_the_outcome(tmp_path: Path) -> None:
     platform = agent_platform(waiting("a"), waiting("b"), waiting("sound", data_type="audio"))
     platform.refuses = {"b"}
@@ -302,7 +238,7 @@ def test_a_task_that_does_not_move_stops_no_other_and_is_settled_later(tmp_path:
     bench = Bench(tmp_path, platform)
     run = bench.push(write_rows=2)
     assert (run.tally.labelled, run.summary()["pending"]) == (4, 1)
-    assert bench.states()["row-2"] == State.WRITTEN
+    assert bench.states("agent-stage")["row-2"] == State.WRITTEN
     platform.immovable = set()
     assert bench.push().tally.labelled == 1
 
@@ -391,13 +327,13 @@ def test_a_run_that_starts_while_another_works_takes_up_what_that_one_has_not_cl
 
 
 def test_a_run_that_stood_still_leaves_its_rows_to_the_one_that_took_them_over(tmp_path: Path) -> None:
-    platform, now_s = FakePlatform(rows(3)), [0.0]
-    bench = Bench(tmp_path, platform, alive=True, clock=lambda: now_s[0])
+    platform = FakePlatform(rows(3))
+    bench = Bench(tmp_path, platform, alive=True)
     runs: list[Run] = []
 
     def stall() -> None:
         platform.before_copy = lambda: None
-        now_s[0] += LEASE_S + 1
+        bench.now_s += LEASE_S + 1
         runs.append(bench.push())
 
     platform.before_copy = stall

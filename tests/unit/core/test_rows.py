@@ -92,6 +92,32 @@ def test_an_opened_row_is_never_taken_and_the_reason_says_whose_work_it_is(
     assert found == reason
 
 
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (OPENED, None),
+        (make_row("r", label_hash="l", stage_uuid=REVIEW.uuid), Reason.WRONG_STAGE),
+        (make_row("r", label_hash="l", assigned_to="a@b.c"), Reason.ASSIGNED),
+        (make_row("r", label_hash="l", data_type="audio"), Reason.UNSUPPORTED_TYPE),
+    ],
+)
+def test_an_opened_row_in_which_nothing_stands_is_judged_like_a_fresh_one_where_it_may_be_taken(
+    row: LabelRow, reason: Reason | None
+) -> None:
+    assert leave(row, contents=content(), takes_empty=True) == reason
+    assert leave(row, contents=content(), takes_empty=True, landed=frozenset({"r"})) == Reason.HAS_ROW_EMPTY
+
+
+def test_a_task_that_a_person_had_is_not_taken_away_from_people() -> None:
+    assert leave(make_row("r"), not_new=frozenset({"r"})) == Reason.TASK_NOT_NEW
+
+
+def test_assigned_tasks_are_taken_where_that_is_asked_for_but_not_skipped_ones() -> None:
+    assigned = make_row("r", assigned_to="a@b.c")
+    assert leave(assigned, include_assigned=True) is None
+    assert leave(assigned, include_assigned=True, skipped=frozenset({"r"})) == Reason.SKIPPED_BY_HUMAN
+
+
 @pytest.mark.parametrize("stands", [content("human", by_people=True), content("before"), content("now")])
 def test_names_are_not_tried_where_a_mark_or_a_receipt_tells_already(stands: dict[str, RowContent]) -> None:
     def try_names(row: LabelRow, objects: Mapping[str, str]) -> bool:
