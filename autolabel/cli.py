@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from autolabel.settings import Settings, read_settings
 if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.bootstrap import Session
+    from autolabel.operate import Step
     from autolabel.plan import Options, Plan
     from autolabel.sync import Run
 
@@ -233,6 +235,60 @@ def demo(
             plan = session.plan(options)
             _show_plan(session, plan, as_json=False)
             _execute(session, plan, options, as_json=False)
+
+
+@app.command()
+def undo(
+    run: Annotated[str, typer.Option(help="Id of the run to take back.")],
+    via_agent_stage: Annotated[
+        bool, typer.Option("--via-agent-stage", help="Also rows nobody has begun: to the Agent stage and back.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+) -> None:
+    """Take back what a run wrote: on its branch, and on main where a task is at the Agent stage.
+
+    Shows the plan first. What people touched stays, and every row that is left is listed with its reason and link.
+    """
+    from autolabel.bootstrap import open_undo
+    from autolabel.console import describe_undo, print_undo
+    from autolabel.operate import Action, Why
+
+    settings = _settings(None)
+
+    def show(what: str, steps: Sequence[Step]) -> None:
+        described = describe_undo(work.run, steps, settings.domain)
+        typer.echo(json.dumps(described)) if as_json else print_undo(what, described, via=via_agent_stage)
+
+    with open_undo(settings, run) as work:
+        steps = work.plan(via_agent_stage=via_agent_stage)
+        if not (yes and as_json):
+            show("would undo", steps)
+        if not yes:
+            if all(step.action == Action.LEAVE for step in steps):
+                return
+            if as_json or not sys.stdin.isatty():
+                raise PermanentUsageError("nobody is here to confirm the plan, so nothing was undone: give --yes")
+            if not typer.confirm("\nUndo this?"):
+                return
+        done = work.execute(steps)
+        show("undid", done)
+    raise typer.Exit(EXIT_PARTIAL if any(step.why == Why.REFUSED for step in done) else 0)
+
+
+@app.command()
+def explain(
+    object_hash: Annotated[str, typer.Argument(help="Hash of an object as the editor or an export gives it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell where an object of ours came from: run, recipe, models, prompt, scores, picture. Reads the ledger only."""
+    from autolabel.bootstrap import open_ledger
+    from autolabel.console import print_explanation
+    from autolabel.operate import explain as look_up
+
+    with closing(open_ledger(_settings(None))) as ledger:
+        told = look_up(ledger, object_hash)
+    typer.echo(json.dumps(told)) if as_json else print_explanation(told)
 
 
 def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:

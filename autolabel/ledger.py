@@ -7,6 +7,7 @@ States and the only ways between them:
     leased, inferred, intent, written        -> set_aside    (tried, refused, with its reason)
     leased                                   -> found        (the run that held it ended)
     inferred                                 -> done         (no detections: nothing to write)
+    done                                     -> left_alone   (undone)
     written                                  -> intent       (the run died before the task moved on: written again)
     left_alone, set_aside                    -> found        (it has become free; somebody asked for another try)
 """
@@ -26,9 +27,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
+from autolabel.core.rows import Reason
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
-from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
+from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN, UNDO
 
 BUSY_TIMEOUT_S = 30
 
@@ -51,7 +53,7 @@ ALLOWED: Mapping[State, frozenset[State]] = {
     State.INFERRED: _ENDS | {State.INTENT, State.DONE},
     State.INTENT: _ENDS | {State.INTENT, State.WRITTEN},
     State.WRITTEN: _ENDS | {State.INTENT, State.DONE},
-    State.DONE: frozenset(),
+    State.DONE: frozenset({State.LEFT_ALONE}),
     State.LEFT_ALONE: frozenset({State.FOUND}),
     State.SET_ASIDE: frozenset({State.FOUND}),
 }
@@ -193,12 +195,6 @@ class Ledger:
         with self._read() as db:
             return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
 
-    def written_in(self, run_id: str, branch: str) -> frozenset[str]:
-        """Data hashes of rows for which a run got a receipt on a branch."""
-        where = sa.and_(RECEIPT.c.run_id == run_id, RECEIPT.c.branch == branch)
-        with self._read() as db:
-            return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
-
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A run's record, or None."""
         with self._read() as db:
@@ -297,6 +293,47 @@ class Ledger:
                 found.setdefault(data_hash, {}).update(dict.fromkeys(json.loads(objects), recipe_id))
         return found
 
+    # Undo: a mark a branch of a row, beside the receipt, which stays
+
+    def receipts(self, run_id: str | None = None, naming: str | None = None) -> list[dict[str, Any]]:
+        """Receipts of one run, or naming an object as ours: oldest first, `objects` as hash -> class feature hash."""
+        of_run = sa.true() if run_id is None else RECEIPT.c.run_id == run_id
+        with_object = sa.true() if naming is None else sa.func.instr(RECEIPT.c.objects, f"{json.dumps(naming)}:") > 0
+        query = sa.select(RECEIPT).where(of_run, with_object).order_by(RECEIPT.c.at)
+        with self._read() as db:
+            return [{**row, "objects": json.loads(row["objects"])} for row in db.execute(query).mappings()]
+
+    def undo_marks(self, project_hash: str, recipe_id: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """(data hash, branch) -> `from_stage` and `undone_at`, for every undo that began."""
+        where = sa.and_(UNDO.c.project_hash == project_hash, UNDO.c.recipe_id == recipe_id)
+        with self._read() as db:
+            found = db.execute(sa.select(UNDO).where(where)).mappings()
+            return {(row["data_hash"], row["branch"]): dict(row) for row in found}
+
+    def note_stage(self, job: Job, data_hash: str, branch: str, from_stage: str | None) -> None:
+        """Before a task leaves its stage for an undo, so that it is put back there in the end; None once it is."""
+        with self._write() as db:
+            self._mark_undo(db, job, data_hash, branch, {"from_stage": from_stage})
+
+    def end_undo(self, job: Job, run_id: str, data_hash: str, branch: str, *, ends_row: bool) -> None:
+        """A row is undone on a branch; `ends_row` where that is the one that counts."""
+        where = sa.and_(_of(job), ROW.c.data_hash == data_hash, ROW.c.run_id == run_id)
+        with self._write() as db:
+            self._mark_undo(db, job, data_hash, branch, {"undone_at": self._clock()})
+            stands = db.scalar(sa.select(ROW.c.state).where(where)) in (State.INTENT, State.WRITTEN, State.DONE)
+            if ends_row and stands:
+                self._apply(db, job, run_id, [Move(data_hash, State.LEFT_ALONE, Reason.UNDONE)])
+
+    def _mark_undo(self, db: sa.Connection, job: Job, data_hash: str, branch: str, values: Mapping[str, Any]) -> None:
+        key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash, "branch": branch}
+        db.execute(insert(UNDO).values(**key, **values).on_conflict_do_update(None, set_=values))
+
+    def undone(self, project_hash: str, recipe_id: str) -> frozenset[str]:
+        """Data hashes of rows whose labels of a recipe were taken back, wherever they had gone."""
+        where = sa.and_(ROW.c.project_hash == project_hash, ROW.c.recipe_id == recipe_id)
+        with self._read() as db:
+            return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(where, ROW.c.reason == Reason.UNDONE)))
+
     def counts(self) -> list[dict[str, Any]]:
         """Rows by project, recipe, destination, state and reason."""
         columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
@@ -334,6 +371,7 @@ class Ledger:
             "label_hash": receipt.label_hash,
             "objects": json.dumps(dict(receipt.objects)),
             "digest": receipt.digest,
+            "samples_per_second": receipt.samples_per_second,
             "run_id": run_id,
             "at": self._clock(),
         }

@@ -129,7 +129,9 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         raise PermanentUsageError(f"project {project.title!r} has no dataset called {options.dataset!r}")
     rows = [row for row in listed if options.only is None or row.data_hash in options.only]
     context = _context(source, ledger, project, recipe, stage, [row for row in rows if not _settled(records, row)])
-    found = _sort(rows, records, replace(context, holdout=options.holdout), retry_failed=options.retry_failed)
+    undone = ledger.undone(project.project_hash, recipe.id)
+    context = replace(context, holdout=options.holdout)
+    found = _sort(rows, records, context, undone, retry_failed=options.retry_failed)
     taken = found.todo[: options.limit]
     mine = stage if options.destination == Destination.MAIN else None
     handed_over = _handed_over(found, mine, everything=options.agent_stage is not None)
@@ -154,13 +156,20 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
 
 
 def _sort(
-    rows: Sequence[LabelRow], records: Mapping[str, Record], context: Context, *, retry_failed: bool
+    rows: Sequence[LabelRow],
+    records: Mapping[str, Record],
+    context: Context,
+    undone: frozenset[str],
+    *,
+    retry_failed: bool,
 ) -> _Sorted:
     found = _Sorted()
     for row in rows:
         record = records.get(row.data_hash)
         if record and record.state == State.DONE:
             found.done.append(row)
+        elif row.data_hash in undone:
+            found.left.append((row, Reason.UNDONE))
         elif record and record.state == State.SET_ASIDE and not retry_failed:
             found.aside.append((row, record.reason or ""))
         elif not _settled(records, row) and (reason := reason_to_leave(row, context)):
@@ -222,7 +231,7 @@ def pathway_of(reason: Reason) -> str:
     """Which pathway a row takes that was left alone: `labelled` where labels stand, `empty` where none do."""
     if reason in (Reason.HUMAN_CONTENT, Reason.OURS_THIS_RECIPE, Reason.OURS_OTHER_RECIPE):
         return "labelled"
-    return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT) else "failed"
+    return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT, Reason.UNDONE) else "failed"
 
 
 def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from autolabel.errors import PermanentLedgerError
 
-VERSION = 3
+VERSION = 5
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -61,6 +61,17 @@ RECEIPT = sa.Table(
     sa.Column("digest", sa.Text, nullable=False),
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+    sa.Column("samples_per_second", sa.Float),  # of a video, else NULL; 0 where an older release did not note it
+)
+UNDO = sa.Table(
+    "undo",
+    META,
+    sa.Column("project_hash", sa.Text, primary_key=True),
+    sa.Column("recipe_id", sa.Text, primary_key=True),
+    sa.Column("data_hash", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, primary_key=True),
+    sa.Column("from_stage", sa.Text),  # where its task is to go back to
+    sa.Column("undone_at", sa.Float),
 )
 EVENT = sa.Table(
     "event",
@@ -78,6 +89,10 @@ EVENT = sa.Table(
 MIGRATIONS = {
     1: "ALTER TABLE detections ADD COLUMN ends_row BOOLEAN NOT NULL DEFAULT 1",
     2: "ALTER TABLE row ADD COLUMN failed_downloads INTEGER NOT NULL DEFAULT 0",
+    3: "ALTER TABLE receipt ADD COLUMN samples_per_second FLOAT DEFAULT 0",
+    4: "CREATE TABLE undo (project_hash TEXT NOT NULL, recipe_id TEXT NOT NULL, data_hash TEXT NOT NULL, "
+    "branch TEXT NOT NULL, from_stage TEXT, undone_at FLOAT, "
+    "PRIMARY KEY (project_hash, recipe_id, data_hash, branch))",
 }
 """From each schema version to the next."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -167,14 +167,17 @@ class Run:
             if instances:
                 record = self.plan.records.get(row.data_hash)
                 announced = record is not None and record.intent_digest == _intent(instances)
-                rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in self.plan.on_branch, announced, rate))
+                on_branch = row.data_hash in self.plan.on_branch
+                writes.append(Write(row, instances, on_branch, announced, self._rate(row)))
             else:
                 outcomes[row.data_hash] = None
         outcomes |= self._write(writes)
         self._settle([row for row, _ in batch], outcomes)
         self._show([row for row, _ in batch], outcomes, {write.row.data_hash: write.instances for write in writes})
         on_step(self.tally)
+
+    def _rate(self, row: LabelRow) -> float | None:
+        return self._recipe.samples_per_second(row) if row.is_video else None
 
     def _show(
         self,
@@ -207,7 +210,11 @@ class Run:
 
         A row whose task the platform does not move stays as it is and is settled by the next run.
         """
-        receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
+        receipts = {
+            row.data_hash: replace(outcome, samples_per_second=self._rate(row))
+            for row in rows
+            if isinstance(outcome := outcomes[row.data_hash], Receipt)
+        }
         self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
         waiting = [(row, _pathway(outcomes[row.data_hash])) for row in rows if self.plan.is_at_agent_stage(row)]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)

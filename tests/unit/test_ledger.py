@@ -56,8 +56,8 @@ def test_no_sequence_of_moves_leaves_the_table(tmp_path_factory: pytest.TempPath
     ledger.close()
 
 
-def test_done_is_the_end() -> None:
-    assert not ALLOWED[State.DONE]
+def test_done_is_the_end_unless_people_or_an_undo_come_after_it() -> None:
+    assert ALLOWED[State.DONE] == {State.LEFT_ALONE}
 
 
 def test_a_new_run_takes_back_what_a_dead_one_held(tmp_path: Path) -> None:
@@ -107,11 +107,15 @@ def test_a_ledger_of_the_first_schema_is_taken_over_with_its_detections(tmp_path
     with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
         raw.execute("ALTER TABLE detections DROP COLUMN ends_row")
         raw.execute("ALTER TABLE row DROP COLUMN failed_downloads")
+        raw.execute("ALTER TABLE receipt DROP COLUMN samples_per_second")
+        raw.execute("DROP TABLE undo")
         raw.execute("PRAGMA user_version = 1")
     raw.close()
     ledger = open_ledger(tmp_path)
     assert ledger.stored("recipe") == frozenset({"a"})
     assert ledger.count_failed_download(JOB, "a") == 1
+    assert ledger.receipts() == []
+    assert ledger.undo_marks("project", "recipe") == {}
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
@@ -121,8 +125,24 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
         JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c", "h2": "c"}, "digest"))]
     )
     assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
-    assert ledger.written_in("run", "b") == frozenset({"a"})
-    assert ledger.written_in("run", "main") == frozenset()
+    (receipt,) = ledger.receipts("run")
+    assert [receipt[key] for key in ("data_hash", "branch", "objects")] == ["a", "b", {"h1": "c", "h2": "c"}]
+    assert ledger.receipts("another run") == ledger.receipts(naming="h") == []
+    assert ledger.receipts(naming="h2") == [receipt]
+
+
+def test_an_undone_row_is_left_to_people_and_its_receipt_stays(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    steps = [Move("a", State.LEASED), Move("a", State.INFERRED), Move("a", State.INTENT)]
+    ledger.move(JOB, "run", [*steps, Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c"}, "digest"))])
+    ledger.end_undo(JOB, "run", "a", "other branch", ends_row=False)
+    assert ledger.records(JOB)["a"].state == State.WRITTEN
+    for _ in range(2):
+        ledger.end_undo(JOB, "run", "a", "b", ends_row=True)
+        assert (ledger.records(JOB)["a"].state, ledger.records(JOB)["a"].reason) == (State.LEFT_ALONE, "undone")
+    assert ledger.undone("project", "recipe") == {"a"}
+    assert len(ledger.receipts("run")) == 1
+    assert ledger.undo_marks("project", "recipe").keys() == {("a", "b"), ("a", "other branch")}
 
 
 def test_states_are_counted_by_reason(tmp_path: Path) -> None:
