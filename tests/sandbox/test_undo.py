@@ -121,8 +121,10 @@ def test_our_branch_is_emptied_and_main_left_with_the_reason_where_people_may_lo
     assert pushed.command.sandbox.writes(mark) == []
 
 
+@pytest.mark.sdk
 def test_by_way_of_the_agent_stage_main_is_undone_and_a_later_push_leaves_it_so(pushed: Pushed) -> None:
     stages, labelled = pushed.stages(), pushed.labelled()
+    assert {stages[row.data_hash] for row in labelled} == {"Annotate"}
     pushed.command.sandbox.human("assign", labelled[0], email="annotator@example.com")
     steps = pushed.undo(via=True)
     assert actions(steps) == {Action.EMPTY: len(labelled), Action.EDIT: len(labelled) - 1, Action.LEAVE: 1}
@@ -134,6 +136,7 @@ def test_by_way_of_the_agent_stage_main_is_undone_and_a_later_push_leaves_it_so(
     assert (again["labelled"], again["left_alone"]["undone"]) == (0, len(labelled) - 1)
 
 
+@pytest.mark.sdk
 def test_what_people_touched_stays_and_so_does_all_else_of_the_row(pushed: Pushed) -> None:
     row = pushed.sdk_row(pushed.fullest())
     ours = [item["objectHash"] for item in objects(pushed.rows()[row.data_hash]) if "boundingBox" in item]
