@@ -265,13 +265,9 @@ def print_undo(what: str, undo: Mapping[str, Any], *, via: bool) -> None:
         out.print("nothing to undo")
     else:
         out.print(f"objects of ours taken away: {undo['objects']}, and {undo['kept']} that people touched stay there")
-    if not undo["left"]:
-        return
-    table = Table("left", "branch", "why", Column("in the editor", no_wrap=True), box=None)
     for row in undo["left"]:
-        why = f"{WHY_TEXT[row['why']]} {row['message']}".strip()
-        table.add_row(escape(row["title"]), row["branch"], escape(why), row["link"] or "")
-    out.print(table)
+        why = " ".join(filter(None, (WHY_TEXT[row["why"]], row["message"], row["link"])))
+        out.print(f"  left, {escape(row['title'])} on {row['branch']}: {escape(why)}")
     if not via and any(row["why"] == Why.ELSEWHERE for row in undo["left"]):
         out.print("--via-agent-stage also takes those whose tasks nobody has begun, where there is an Agent stage")
 

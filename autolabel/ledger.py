@@ -310,8 +310,8 @@ class Ledger:
             found = db.execute(sa.select(UNDO).where(where)).mappings()
             return {(row["data_hash"], row["branch"]): dict(row) for row in found}
 
-    def note_stage(self, job: Job, data_hash: str, branch: str, from_stage: str | None) -> None:
-        """Before a task leaves its stage for an undo, so that it is put back there in the end; None once it is."""
+    def begin_undo(self, job: Job, data_hash: str, branch: str, from_stage: str | None) -> None:
+        """Noted before anything is taken away; `from_stage`: where its task is to go back to, None once it is."""
         with self._write() as db:
             self._mark_undo(db, job, data_hash, branch, {"from_stage": from_stage})
 

@@ -48,7 +48,7 @@ WHY_TEXT: Mapping[Why, str] = {
     Why.ALL_TOUCHED: "people have worked on every object",
     Why.ASSIGNED: "assigned to a person",
     Why.ELSEWHERE: "its task is not at the Agent stage",
-    Why.REFUSED: "the platform refuses:",
+    Why.REFUSED: "it could not be saved:",
     Why.UNREADABLE: "something stands there that cannot be read",
 }
 
@@ -107,12 +107,14 @@ class Undo:
         self._agent = agent_stage.uuid if agent_stage else None
         first = project.workflow.first_human_stage
         self._first = first.uuid if first else None
+        self._marks: Mapping[tuple[str, str], Mapping[str, Any]] = {}
 
     def plan(self, *, via_agent_stage: bool) -> list[Step]:
         """What would become of every row that the run wrote and that is not undone yet; only looks.
 
         `via_agent_stage`: new tasks of the first human stage may go to the Agent stage and back.
         """
+        self._marks = self._ledger.undo_marks(self.run.job.project_hash, self.run.job.recipe_id)
         claims = self._claims()
         steps: list[Step] = []
         waiting: frozenset[str] = frozenset()
@@ -132,7 +134,6 @@ class Undo:
     def _claims(self) -> list[Claim]:
         """What the run wrote by its receipts; rows that it announced and never settled may hold all of theirs."""
         run, job = self.run, self.run.job
-        marks = self._ledger.undo_marks(job.project_hash, job.recipe_id)
         elsewhere = self._ledger.written_to(job, run.recipe.branch)  # and so by a run of its own
         found: list[Claim] = []
         for receipt in self._ledger.receipts(run.id):
@@ -144,7 +145,7 @@ class Undo:
             found += [
                 self._claim(branch, data_hash, None) for branch in dict.fromkeys((run.branch, run.recipe.branch))
             ]
-        return [claim for claim in found if not self._mark(marks, claim).get("undone_at")]
+        return [claim for claim in found if not self._mark(claim).get("undone_at")]
 
     def _announced(self) -> list[str]:
         records = self._ledger.records(self.run.job)
@@ -158,7 +159,7 @@ class Undo:
         if standing is None:
             return Step(claim, Action.LEAVE, claim.data_hash, why=Why.GONE)
         row, kept = standing.row, len(standing.touched)
-        if standing.is_readable and not standing.untouched and not kept:
+        if standing.is_readable and not standing.untouched and (not kept or self._mark(claim)):
             return Step(claim, Action.SETTLE, row.title)
         if why := self._why_left(claim, standing, waiting):
             return Step(claim, Action.LEAVE, row.title, kept=kept, why=why)
@@ -184,16 +185,18 @@ class Undo:
     def _carry_out(self, step: Step) -> Step:
         """One row: to the Agent stage if need be, judged and edited there, and back whatever became of it."""
         claim, job = step.claim, self.run.job
-        back_to = self._mark(self._ledger.undo_marks(job.project_hash, job.recipe_id), claim).get("from_stage")
+        begin = partial(self._ledger.begin_undo, job, claim.data_hash, claim.branch)
+        back_to = self._mark(claim).get("from_stage")
         if step.action == Action.MOVE_AND_EDIT and self._first and self._agent:
             back_to = self._first
-            self._ledger.note_stage(job, claim.data_hash, claim.branch, back_to)
+            begin(back_to)
             self._retractor.move(claim.data_hash, self._first, self._agent)
         if step.action not in (Action.LEAVE, Action.SETTLE):
+            begin(back_to)
             step = self._remove(claim)
         if back_to and self._agent:
             self._retractor.move(claim.data_hash, self._agent, back_to)
-            self._ledger.note_stage(job, claim.data_hash, claim.branch, None)
+            begin(None)
         if step.action != Action.LEAVE:
             ends_row = claim.branch == self.run.branch
             self._ledger.end_undo(job, self.run.id, claim.data_hash, claim.branch, ends_row=ends_row)
@@ -212,11 +215,14 @@ class Undo:
         except (PermanentRejectedError, PermanentNotFoundError) as error:
             title = steps[-1].title if steps else claim.data_hash
             return Step(claim, Action.LEAVE, title, why=Why.REFUSED, message=str(error))
-        return steps[-1] if after else self._judge(claim, None, waiting=frozenset())
+        if after is None:
+            return self._judge(claim, None, waiting=frozenset())
+        applied = steps[-1].action == Action.SETTLE or steps[-1].why == Why.ALL_TOUCHED
+        return steps[0] if applied else steps[-1]  # the answer to the first save was lost, and it was applied
 
-    @staticmethod
-    def _mark(marks: Mapping[tuple[str, str], dict[str, Any]], claim: Claim) -> dict[str, Any]:
-        return marks.get((claim.data_hash, claim.branch), {})
+    def _mark(self, claim: Claim) -> Mapping[str, Any]:
+        """What an earlier undo noted of the claim; nothing where none began."""
+        return self._marks.get((claim.data_hash, claim.branch), {})
 
 
 def _instances(ledger: Ledger, recipe: Recipe, row: LabelRow) -> tuple[Instance, ...]:

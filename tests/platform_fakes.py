@@ -161,6 +161,7 @@ class FakeRetractor:
         self.refuses: set[str] = set()
         self.moves: list[tuple[str, str]] = []
         self.before_remove: Callable[[], None] = lambda: None
+        self.dies_after_remove = False
 
     def look(self, claims: Sequence[Claim]) -> Mapping[str, Standing]:
         keys = {claim.data_hash: (claim.branch, claim.data_hash) for claim in claims}
@@ -174,6 +175,9 @@ class FakeRetractor:
         if key in self.standing:
             stands = self.standing[key]
             self.standing[key] = replace(stands, untouched=stands.untouched - choose(stands))
+        if self.dies_after_remove:
+            self.dies_after_remove = False
+            raise Interrupted
         return self.standing.get(key)
 
     def waiting(self, stage_uuid: str, data_hashes: Sequence[str]) -> frozenset[str]:

@@ -10,7 +10,7 @@ import pytest
 from autolabel.core.detections import Detection, FrameLabels, Mask
 from autolabel.core.identity import object_hash
 from autolabel.core.rows import LabelRow, Stage
-from autolabel.errors import PermanentUsageError, TransientServiceError
+from autolabel.errors import Interrupted, PermanentUsageError, TransientServiceError
 from autolabel.ledger import Chunk, Job, Ledger, Move, State
 from autolabel.operate import Action, Step, Undo, Why, explain, read_run
 from autolabel.protocols import Receipt, Standing
@@ -156,6 +156,18 @@ def test_a_task_left_at_the_agent_stage_by_a_stopped_undo_is_put_back_by_the_nex
     work = undo(ledger, retractor)
     work.execute(work.plan(via_agent_stage=False))
     assert retractor.moves == [("a", AGENT.uuid), ("a", ANNOTATE.uuid)]
+    assert ledger.records(job())["a"].state == State.LEFT_ALONE
+
+
+def test_an_undo_that_was_killed_after_its_save_settles_what_people_keep(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    wrote(ledger, "run", "main", "a")
+    retractor = FakeRetractor({("main", "a"): stands(stage=AGENT, touched=frozenset({"h3"}))})
+    retractor.dies_after_remove = True
+    with pytest.raises(Interrupted):
+        via(ledger, retractor)
+    work = undo(ledger, retractor)
+    assert [step.action for step in work.execute(work.plan(via_agent_stage=False))] == [Action.SETTLE, Action.LEAVE]
     assert ledger.records(job())["a"].state == State.LEFT_ALONE
 
 
