@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from encord.objects.attributes import TextAttribute
 from encord.workflow.stages.annotation import AnnotationStage
 
 from autolabel.bootstrap import open_undo
-from autolabel.errors import PermanentRejectedError
+from autolabel.errors import PermanentRejectedError, TransientError
 from autolabel.operate import Action, Step, Why
 from autolabel.sandbox import running
 from autolabel.settings import read_settings
@@ -225,6 +226,15 @@ def test_a_row_at_the_agent_stage_is_edited_and_stays_there(pushed: Pushed) -> N
     assert [step.claim.data_hash for step in steps if step.action == Action.EDIT] == [row.data_hash]
     assert pushed.stages()[row.data_hash] == "Pre-label"
     assert objects(pushed.rows()[row.data_hash]) == []
+
+
+def test_nothing_is_undone_while_a_run_holds_the_project(pushed: Pushed) -> None:
+    mark = len(pushed.command.sandbox.log())
+    with (pushed.command.home / "locks" / f"{pushed.command.project}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with pytest.raises(TransientError, match="nothing was undone"):
+            pushed.undo()
+    assert pushed.command.sandbox.log()[mark:] == []
 
 
 def test_undo_and_explain_on_the_command_line(pushed: Pushed) -> None:

@@ -9,13 +9,14 @@ import pytest
 
 from autolabel.core.detections import Detection, FrameLabels, Mask
 from autolabel.core.identity import object_hash
-from autolabel.core.rows import LabelRow, Stage
+from autolabel.core.rows import Destination, LabelRow, Reason, Stage
 from autolabel.errors import Interrupted, PermanentUsageError, TransientServiceError
 from autolabel.ledger import Chunk, Job, Ledger, Move, State
 from autolabel.operate import Action, Step, Undo, Why, explain, read_run
+from autolabel.plan import Options, make_plan
 from autolabel.protocols import Receipt, Standing
 from ledgers import open_ledger
-from platform_fakes import AGENT, ANNOTATE, CAR, RECIPE, REVIEW, FakeRetractor, make_project, make_row
+from platform_fakes import AGENT, ANNOTATE, CAR, RECIPE, REVIEW, FakePlatform, FakeRetractor, make_project, make_row
 
 OURS = frozenset({"h1", "h2"})
 BRANCH = RECIPE.branch
@@ -169,6 +170,19 @@ def test_an_undo_that_was_killed_after_its_save_settles_what_people_keep(tmp_pat
     work = undo(ledger, retractor)
     assert [step.action for step in work.execute(work.plan(via_agent_stage=False))] == [Action.SETTLE, Action.LEAVE]
     assert ledger.records(job())["a"].state == State.LEFT_ALONE
+
+
+def test_undone_rows_are_left_by_the_same_recipe_wherever_it_goes_and_taken_by_another(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    wrote(ledger, "run", BRANCH, "a")
+    ledger.end_undo(job("branch"), "run", "a", BRANCH, ends_row=True)
+    platform = FakePlatform([make_row("a"), make_row("b")])
+    other = replace(RECIPE, detector_digest="another")
+    for destination in (Destination.BRANCH, Destination.MAIN):
+        options = Options(destination=destination)
+        plan = make_plan(platform, ledger, platform.project(), RECIPE, options)
+        assert [(row.data_hash, why) for row, why in plan.left_alone] == [("a", Reason.UNDONE)]
+        assert len(make_plan(platform, ledger, platform.project(), other, options).todo) == 2
 
 
 def drive(frame_index: int) -> FrameLabels:
