@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import secrets
 import shutil
@@ -27,16 +26,18 @@ from autolabel.core.rows import (
     in_queue_order,
 )
 from autolabel.documents import Document, is_path
-from autolabel.errors import PermanentDiskError, PermanentUsageError
+from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError, TransientError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.locks import hold, is_held
+from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.preview import invent_classes, preview
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Clip, Sink, Source
+from autolabel.protocols import Clip, Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
-from autolabel.settings import Settings
+from autolabel.routes import find_agent_stage
+from autolabel.settings import Settings, project_hash
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
 from autolabel.worker import Answers, InferenceProcess, run_clips
@@ -44,8 +45,6 @@ from autolabel.worker import Answers, InferenceProcess, run_clips
 if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.report import Page
-
-UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Session:
     recipe: Recipe
     left_to_people: tuple[OntologyClass, ...]
     ports: Ports
+    retractor: Retractor
     settings: Settings
 
     def options(self, **changes: object) -> Options:
@@ -84,7 +84,10 @@ class Session:
         uuid, device = plan.job.project_hash, re.sub(r"[^\w.-]", "_", self.settings.device)
         holder, folder = f"run {self.run_id}", self.settings.home / "locks"
         shared = plan.job.destination in (Destination.MAIN, Destination.BRANCH)
-        with hold(folder / f"{uuid}.lock", holder, shared=shared), hold(folder / f"{uuid}-{device}.lock", holder):
+        with (
+            hold(_project_lock(self.settings, uuid), holder, shared=shared),
+            hold(folder / f"{uuid}-{device}.lock", holder),
+        ):
             album = new_album(self.settings, self.project.classes, self.run_id)
             yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
@@ -111,16 +114,6 @@ def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -
 
     reader = DecodeProcess(MediaReader, settings.max_image_pixels) if settings.report_images else None
     return Album(classes, seed, reader)
-
-
-def project_hash(text: str) -> str:
-    """A project's hash out of a hash or the URL in the browser. Raises PermanentUsageError."""
-    found = UUID.search(text)
-    if found is None:
-        raise PermanentUsageError(
-            f"{text!r} holds no project hash; copy it from the project's settings or give its URL. Nothing was done"
-        )
-    return found.group().lower()
 
 
 def read_project(settings: Settings, project: str) -> Project:
@@ -256,17 +249,31 @@ def open_run(settings: Settings, run_id: str) -> Iterator[tuple[Session, frozens
     Raises PermanentUsageError for an unknown run, and for one that did not write to a branch.
     """
     with closing(open_ledger(settings)) as ledger:
-        record = ledger.run(run_id)
-        recipe = Recipe.from_json(json.loads(record["recipe"])) if record else None
-        written = ledger.written_in(run_id, recipe.branch) if recipe else frozenset()
-    if record is None or recipe is None:
-        raise PermanentUsageError(f"the ledger knows no run {run_id!r}; `autolabel status` lists them")
-    if record["destination"] != Destination.BRANCH:
-        raise PermanentUsageError(f"run {run_id} went to {record['destination']}, so there is nothing to publish")
+        run = read_run(ledger, run_id)
+        written = frozenset(receipt["data_hash"] for receipt in ledger.receipts(run_id))
+    if run.job.destination != Destination.BRANCH:
+        raise PermanentUsageError(f"run {run_id} went to {run.job.destination}, so there is nothing to publish")
     if not written:
         raise PermanentUsageError(f"run {run_id} wrote no rows, so there is nothing to publish")
-    with _opened(settings, record["project_hash"], lambda found: (recipe, ())) as session:
+    with _opened(settings, run.job.project_hash, lambda found: (run.recipe, ())) as session:
         yield session, written
+
+
+@contextmanager
+def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
+    """Open an earlier run for undoing, alone on its project.
+
+    Raises PermanentUsageError for an unknown run, TransientError while another run holds the project.
+    """
+    with closing(open_ledger(settings)) as ledger:
+        run = read_run(ledger, run_id)
+    with _opened(settings, run.job.project_hash, lambda found: (run.recipe, ())) as session, ExitStack() as stack:
+        try:
+            stack.enter_context(hold(_project_lock(settings, run.job.project_hash), f"the undoing of run {run_id}"))
+        except TransientBusyError as error:
+            raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
+        stage = find_agent_stage(session.project, settings.agent_stage)
+        yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
 
 
 @contextmanager
@@ -274,6 +281,7 @@ def _opened(
     settings: Settings, uuid: str, choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]]
 ) -> Iterator[Session]:
     from autolabel.remote.client import connect
+    from autolabel.remote.retract import EncordRetractor
     from autolabel.remote.sink import EncordSink
     from autolabel.remote.source import EncordSource
 
@@ -284,9 +292,16 @@ def _opened(
         project = source.project()
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
+        retractor: Retractor = EncordRetractor(connection)
         inference = stack.enter_context(closing(_inference(settings, recipe)))
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
-        yield Session(run_id, project, recipe, left, Ports(source, sink, ledger, inference, spool), settings)
+        ports = Ports(source, sink, ledger, inference, spool)
+        yield Session(run_id, project, recipe, left, ports, retractor, settings)
+
+
+def _project_lock(settings: Settings, uuid: str) -> Path:
+    """Shared by runs that may overlap, held alone by whoever writes straight to `main`."""
+    return settings.home / "locks" / f"{uuid}.lock"
 
 
 def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import tempfile
-import traceback
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
-from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError
-from autolabel.redaction import install, redact
+from autolabel.errors import PermanentUsageError
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.bootstrap import Session
+    from autolabel.operate import Step
     from autolabel.plan import Options, Plan
     from autolabel.sync import Run
 
@@ -251,6 +249,60 @@ def demo(
             _execute(session, plan, options, as_json=False)
 
 
+@app.command()
+def undo(
+    run: Annotated[str, typer.Option(help="Id of the run to take back.")],
+    via_agent_stage: Annotated[
+        bool, typer.Option("--via-agent-stage", help="Also rows nobody has begun: to the Agent stage and back.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
+) -> None:
+    """Take back what a run wrote: on its branch, and on main where a task is at the Agent stage.
+
+    Shows the plan first. What people touched stays, and every row that is left is listed with its reason and link.
+    """
+    from autolabel.bootstrap import open_undo
+    from autolabel.console import describe_undo, print_undo
+    from autolabel.operate import Action, Why
+
+    settings = _settings(None)
+
+    def show(what: str, steps: Sequence[Step]) -> None:
+        described = describe_undo(work.run, steps, settings.domain)
+        typer.echo(json.dumps(described)) if as_json else print_undo(what, described, via=via_agent_stage)
+
+    with open_undo(settings, run) as work:
+        steps = work.plan(via_agent_stage=via_agent_stage)
+        if not (yes and as_json):
+            show("would undo", steps)
+        if not yes:
+            if all(step.action == Action.LEAVE for step in steps):
+                return
+            if as_json or not sys.stdin.isatty():
+                raise PermanentUsageError("nobody is here to confirm the plan, so nothing was undone: give --yes")
+            if not typer.confirm("\nUndo this?"):
+                return
+        done = work.execute(steps)
+        show("undid", done)
+    raise typer.Exit(EXIT_PARTIAL if any(step.why == Why.REFUSED for step in done) else 0)
+
+
+@app.command()
+def explain(
+    object_hash: Annotated[str, typer.Argument(help="Hash of an object as the editor or an export gives it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell where an object of ours came from: run, recipe, models, prompt, scores, picture. Reads the ledger only."""
+    from autolabel.bootstrap import open_ledger
+    from autolabel.console import print_explanation
+    from autolabel.operate import explain as look_up
+
+    with closing(open_ledger(_settings(None))) as ledger:
+        told = look_up(ledger, object_hash)
+    typer.echo(json.dumps(told)) if as_json else print_explanation(told)
+
+
 def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
     from autolabel.console import describe_plan, print_plan
     from autolabel.plan import seconds_per_frame
@@ -316,42 +368,3 @@ def _settings(config: str | None) -> Settings:
     settings = read_settings()
     os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
     return settings.model_copy(update={"config": config}) if config else settings
-
-
-def main() -> None:
-    """Entry point: every error ends as one line on stderr and an exit code, never as a traceback."""
-    install()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        app()
-    except Interrupted:
-        _fail("interrupted; nothing is lost, the next run goes on from here", EXIT_LATER)
-    except AutolabelError as error:
-        _fail(f"{error}. {error.advice}" if error.advice else str(error), error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: a bug ends in one line too
-        _fail(f"this is a bug ({type(error).__name__}); nothing is lost. Please report {_keep_trace()}", 1)
-
-
-def _interrupt(_number: int, _frame: object) -> None:
-    raise Interrupted
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(redact(f"{'error: ' if code else ''}{message}"), err=True)
-    sys.exit(code)
-
-
-def _keep_trace() -> str:
-    """The traceback for a bug report, in a file of the user's own: it may name rows, but no secret.
-
-    The file's name; where none can be written, the error itself.
-    """
-    trace = redact(traceback.format_exc())
-    try:
-        descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-            file.write(trace)
-    except OSError:
-        return trace.strip().splitlines()[-1]
-    return name

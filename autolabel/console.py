@@ -17,9 +17,10 @@ from rich.table import Column, Table
 
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
+from autolabel.operate import WHY_TEXT, Action, Step, Why, WrittenRun
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
-from autolabel.report import Page, dropped, row_lines
+from autolabel.report import Page, dropped, editor_url, row_lines
 from autolabel.tally import Tally
 
 LINE_EVERY_S = 10.0
@@ -236,6 +237,84 @@ def print_status(
         out.print(f"{row['rows']:>7}  {where} to {row['destination']}: {row['state'].replace('_', ' ')}{reason}")
     for row in aside:
         out.print(f"  set aside, {escape(row['message'])}")
+
+
+def describe_undo(run: WrittenRun, steps: Sequence[Step], domain: str) -> dict[str, Any]:
+    """An undo as JSON, planned or done: rows by what becomes of them, objects, and every row that is left."""
+    project_hash = run.job.project_hash
+    return {
+        "run": run.id,
+        "branch": run.recipe.branch,
+        "rows": dict(Counter(step.action for step in steps if step.action != Action.SETTLE)),
+        "objects": sum(step.objects for step in steps),
+        "kept": sum(step.kept for step in steps if step.action != Action.LEAVE),
+        "left": [
+            {
+                "title": step.title,
+                "data_hash": step.claim.data_hash,
+                "branch": step.claim.branch,
+                "why": step.why,
+                "message": step.message,
+                "link": editor_url(domain, project_hash, step.claim.data_hash),
+            }
+            for step in steps
+            if step.why is not None
+        ],
+    }
+
+
+def print_undo(what: str, undo: Mapping[str, Any], *, via: bool) -> None:
+    """`what` the lines are: planned or done; `via`: whether new tasks may go through the Agent stage."""
+    texts = {
+        Action.EMPTY: f"rows of branch {undo['branch']} emptied",
+        Action.EDIT: "rows of main edited, whose tasks are at the Agent stage",
+        Action.MOVE_AND_EDIT: "rows of main edited, whose tasks go to the Agent stage and back",
+        Action.LEAVE: "rows left as they are",
+    }
+    out.print(f"\n{what}: run {undo['run']}")
+    _print_counts([(undo["rows"][action], text) for action, text in texts.items() if action in undo["rows"]])
+    if undo["rows"].keys() <= {Action.LEAVE}:
+        out.print("nothing to undo")
+    else:
+        out.print(f"objects of ours taken away: {undo['objects']}, and {undo['kept']} that people touched stay there")
+    for row in undo["left"]:
+        why = " ".join(filter(None, (WHY_TEXT[row["why"]], row["message"], row["link"])))
+        out.print(f"  left, {escape(row['title'])} on {row['branch']}: {escape(why)}")
+    if not via and any(row["why"] == Why.ELSEWHERE for row in undo["left"]):
+        out.print("--via-agent-stage also takes those whose tasks nobody has begun, where there is an Agent stage")
+
+
+def print_explanation(told: Mapping[str, Any]) -> None:
+    """Where an object came from: a fact a line, then a line a frame."""
+    cls, detector, segmenter = told["class"], told["detector"], told["segmenter"]
+    facts = [
+        ("object", f"{told['object']}, {cls['name']} ({cls['shape']})"),
+        ("row", f"{told['data_hash']} of project {told['project']}"),
+        ("recipe", told["recipe"]),
+        ("detector", f"{detector['family']} {detector['weights']}, {detector['digest']}"),
+        (
+            "segmenter",
+            f"{segmenter['family']} {segmenter['weights']}, {segmenter['digest']}" if segmenter else "none",
+        ),
+    ]
+    for write in told["written"]:
+        undone = f", undone {_moment(write['undone_at'])}" if write["undone_at"] else ""
+        facts.append(("written", f"{_moment(write['at'])} to {write['branch']} by run {write['run']}{undone}"))
+    for name, text in facts:
+        out.print(f"{name:<10} {escape(text)}")
+    if told["frames"] is None:
+        out.print("frames     not noted by the release that wrote it")
+    for found in told["frames"] or ():
+        mask = "no mask" if found["mask_score"] is None else f"mask {found['mask_score']:.3f}"
+        box = ", ".join(f"{edge:.1f}" for edge in found["box_xyxy_px"])
+        out.print(
+            f'frame {found["frame"]:<4} "{escape(found["prompt"])}", score {found["score"]:.3f}, {mask}, '
+            f"box ({box}) px, image {found['image_digest']}"
+        )
+
+
+def _moment(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
 
-from autolabel.bootstrap import check_ontology, project_hash, read_project, ssh_key
+from autolabel.bootstrap import check_ontology, read_project, ssh_key
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Project
 from autolabel.errors import AutolabelError, PermanentNotFoundError
 from autolabel.recipe import ModelChoice, load_config
 from autolabel.routes import choose_pathways, find_agent_stage
-from autolabel.settings import Settings
+from autolabel.settings import Settings, project_hash
 from autolabel.sync import GUARD_ROWS
 
 NO_PROJECT = "00000000-0000-0000-0000-000000000000"

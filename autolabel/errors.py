@@ -148,3 +148,7 @@ class TransientLedgerError(TransientError):
 class TransientBusyError(TransientError):
     exit_code = 0
     advice = ""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"{holder} does the work; nothing to do")
+        self.holder = holder

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from autolabel.core.assemble import Instance, assemble
+from autolabel.core.assemble import Assembly, Follow, Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
@@ -127,14 +127,8 @@ class Inferring:
 
     def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
         """A row's instances out of its stored detections; what they leave out is counted."""
-        found = assemble(
-            self._eyes.ledger.detections(self._job.recipe_id, row.data_hash),
-            self._recipe.shapes,
-            self._job.recipe_id,
-            row.data_hash,
-            by_class(partial(BoxTracker, self._recipe.samples_per_second(row))) if row.is_video else None,
-            self._recipe.config.min_track if row.is_video else 1,
-        )
+        rate = self._recipe.samples_per_second(row) if row.is_video else None
+        found = assemble_stored(self._eyes.ledger, self._recipe, row.data_hash, rate)
         self._tally.dropped_by_cap.update(found.dropped_by_cap)
         self._tally.dropped_without_mask.update(found.dropped_without_mask)
         self._tally.dropped_short_tracks.update(found.dropped_short_tracks)
@@ -282,6 +276,15 @@ class Inferring:
         self._failed.add(row.data_hash)
         for clip in self.clips.pop(row.data_hash, []):
             clip.path.unlink(missing_ok=True)
+
+
+def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
+    """What the stored detections of a row come to; `samples_per_second`: of a video, None for pictures."""
+    follow: Follow | None = None
+    min_track = 1
+    if samples_per_second is not None:
+        follow, min_track = by_class(partial(BoxTracker, samples_per_second)), recipe.config.min_track
+    return assemble(ledger.detections(recipe.id, data_hash), recipe.shapes, recipe.id, data_hash, follow, min_track)
 
 
 def _deaths(record: Record | None) -> int:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from autolabel import schema
 from autolabel.core.detections import FrameLabels, pack, unpack
-from autolabel.core.rows import MAIN_BRANCH
-from autolabel.errors import AutolabelError, PermanentLedgerError, TransientLedgerError
+from autolabel.core.rows import MAIN_BRANCH, Reason
+from autolabel.database import Database
+from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
-from autolabel.schema import DETECTIONS, EVENT, META, RECEIPT, ROW, RUN
+from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, UNDO
 from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
 
-BUSY_TIMEOUT_S = 30
 LEASE_S = 900.0
 """What a run has claimed is its own for so long after its last step: much longer than any one chunk takes."""
 
@@ -46,64 +43,26 @@ class Ledger:
         is_alive: Callable[[str], bool] = lambda run_id: True,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._path, self._clock, self._is_alive, self._lease_s = path, clock, is_alive, lease_s
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
-        sa.event.listen(self._engine, "connect", schema.on_connect)
-        sa.event.listen(self._engine, "begin", schema.on_begin)
-        try:
-            self._open()
-        except AutolabelError:
-            self.close()
-            raise
-
-    def _open(self) -> None:
-        schema.check_place(self._path, psutil.disk_partitions(all=True))
-        with self._read() as db:
-            version = schema.checked_version(db, self._path)
-        if version == schema.VERSION:
-            return
-        with self._write() as db:
-            if version == 0:
-                META.create_all(db)
-            for step in range(version or schema.VERSION, schema.VERSION):
-                db.exec_driver_sql(schema.MIGRATIONS[step])
-            db.exec_driver_sql(f"PRAGMA user_version = {schema.VERSION}")
+        self._database = Database(path)
+        self._clock, self._is_alive, self._lease_s = clock, is_alive, lease_s
 
     def close(self) -> None:
-        self._engine.dispose()
-
-    @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        """A consistent look that no writer waits for."""
-        with self._trusted(), self._engine.connect() as db, db.begin():
-            yield db
+        self._database.close()
 
     @contextmanager
     def _write(self, run_id: str | None = None) -> Iterator[sa.Connection]:
-        """One transaction, alone from its beginning, on the disk when the block ends; it renews the run's lease."""
-        with self._trusted(), self._engine.connect().execution_options(writes=True) as db, db.begin():
+        """A transaction that renews the run's lease."""
+        with self._database.write() as db:
             if run_id is not None:
                 until = self._clock() + self._lease_s
                 db.execute(RUN.update().where(RUN.c.id == run_id).values(lease_until=until))
             yield db
 
-    @contextmanager
-    def _trusted(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise TransientLedgerError(f"another process keeps the ledger {self._path} locked") from error
-            raise PermanentLedgerError(
-                f"the ledger {self._path} cannot be used ({error.orig}), so nothing more is written to the platform; "
-                "free the disk or restore the file, then run again"
-            ) from error
-
     # Runs
 
     def start_run(self, run_id: str, job: Job, title: str, recipe: Mapping[str, Any]) -> None:
         """Open a run. Raises PermanentDiskError where the disk has no room for what it will keep."""
-        schema.check_room(self._path)
+        self._database.check_room()
         with self._write() as db:
             db.execute(
                 RUN.insert().values(
@@ -130,24 +89,18 @@ class Ledger:
             RECEIPT.c.branch == branch,
             RECEIPT.c.data_hash.in_(data_hashes),
         )
-        with self._read() as db:
-            return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
-
-    def written_in(self, run_id: str, branch: str) -> frozenset[str]:
-        """Data hashes of rows for which a run got a receipt on a branch."""
-        where = sa.and_(RECEIPT.c.run_id == run_id, RECEIPT.c.branch == branch)
-        with self._read() as db:
+        with self._database.read() as db:
             return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A run's record, or None."""
-        with self._read() as db:
+        with self._database.read() as db:
             found = db.execute(sa.select(RUN).where(RUN.c.id == run_id)).mappings().first()
         return dict(found) if found else None
 
     def runs(self, limit: int) -> list[dict[str, Any]]:
         """The latest runs, newest first, each with whether it is still under way: `is_alive`."""
-        with self._read() as db:
+        with self._database.read() as db:
             rows = db.execute(sa.select(RUN).order_by(RUN.c.started_at.desc()).limit(limit)).mappings().all()
         return [{**row, "is_alive": row["finished_at"] is None and self._is_alive(row["id"])} for row in rows]
 
@@ -155,7 +108,7 @@ class Ledger:
 
     def records(self, job: Job) -> dict[str, Record]:
         """All rows of a job, by data hash."""
-        with self._read() as db:
+        with self._database.read() as db:
             return self._records(db, _of(job))
 
     def _records(self, db: sa.Connection, where: sa.ColumnElement[bool]) -> dict[str, Record]:
@@ -268,16 +221,16 @@ class Ledger:
 
     def stored(self, recipe_id: str) -> frozenset[str]:
         """Data hashes of rows of which all detections are kept: they cost no inference any more."""
-        with self._read() as db:
+        with self._database.read() as db:
             return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(_all_detections(recipe_id))))
 
     def detections(self, recipe_id: str, data_hash: str) -> Iterator[FrameLabels]:
         """What inference said of a row so far, in frame order; one chunk in memory at a time."""
         where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.data_hash == data_hash)
-        with self._read() as db:
+        with self._database.read() as db:
             chunks = db.scalars(sa.select(DETECTIONS.c.chunk).where(where).order_by(DETECTIONS.c.chunk)).all()
         for chunk in chunks:
-            with self._read() as db:
+            with self._database.read() as db:
                 body = db.scalars(sa.select(DETECTIONS.c.body).where(where, DETECTIONS.c.chunk == chunk)).one()
             yield from unpack(body)
 
@@ -285,7 +238,7 @@ class Ledger:
         """Data hash -> object hash -> the recipe whose receipt names it there."""
         columns = (RECEIPT.c.data_hash, RECEIPT.c.recipe_id, RECEIPT.c.objects)
         found: dict[str, dict[str, str]] = {}
-        with self._read() as db:
+        with self._database.read() as db:
             for data_hash, recipe_id, objects in db.execute(
                 sa.select(*columns).where(RECEIPT.c.project_hash == project_hash)
             ):
@@ -296,7 +249,7 @@ class Ledger:
         """By data hash, the rows of a project for which there is a receipt on `main`, the latest one."""
         columns = (RECEIPT.c.data_hash, RECEIPT.c.objects, RECEIPT.c.edited_at, RECEIPT.c.at)
         query = sa.select(*columns).where(_on_main(project_hash)).order_by(RECEIPT.c.at)
-        with self._read() as db:
+        with self._database.read() as db:
             now = self._clock()
             return {
                 key: Landed(frozenset(json.loads(objects)), edited_at, now - at)
@@ -310,17 +263,58 @@ class Ledger:
                 where = sa.and_(_on_main(project_hash), RECEIPT.c.data_hash == key)
                 db.execute(RECEIPT.update().where(where).values(edited_at=moment))
 
+    # Undo: a mark a branch of a row, beside the receipt, which stays
+
+    def receipts(self, run_id: str | None = None, naming: str | None = None) -> list[dict[str, Any]]:
+        """Receipts of one run, or naming an object as ours: oldest first, `objects` as hash -> class feature hash."""
+        of_run = sa.true() if run_id is None else RECEIPT.c.run_id == run_id
+        with_object = sa.true() if naming is None else sa.func.instr(RECEIPT.c.objects, f"{json.dumps(naming)}:") > 0
+        query = sa.select(RECEIPT).where(of_run, with_object).order_by(RECEIPT.c.at)
+        with self._database.read() as db:
+            return [{**row, "objects": json.loads(row["objects"])} for row in db.execute(query).mappings()]
+
+    def undo_marks(self, project_hash: str, recipe_id: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """(data hash, branch) -> `from_stage` and `undone_at`, for every undo that began."""
+        where = sa.and_(UNDO.c.project_hash == project_hash, UNDO.c.recipe_id == recipe_id)
+        with self._database.read() as db:
+            found = db.execute(sa.select(UNDO).where(where)).mappings()
+            return {(row["data_hash"], row["branch"]): dict(row) for row in found}
+
+    def begin_undo(self, job: Job, data_hash: str, branch: str, from_stage: str | None) -> None:
+        """Noted before anything is taken away; `from_stage`: where its task is to go back to, None once it is."""
+        with self._write() as db:
+            self._mark_undo(db, job, data_hash, branch, {"from_stage": from_stage})
+
+    def end_undo(self, job: Job, run_id: str, data_hash: str, branch: str, *, ends_row: bool) -> None:
+        """A row is undone on a branch; `ends_row` where that is the one that counts."""
+        where = sa.and_(_of(job), ROW.c.data_hash == data_hash, ROW.c.run_id == run_id)
+        with self._write() as db:
+            self._mark_undo(db, job, data_hash, branch, {"undone_at": self._clock()})
+            stands = db.scalar(sa.select(ROW.c.state).where(where)) in (State.INTENT, State.WRITTEN, State.DONE)
+            if ends_row and stands:
+                self._apply(db, job, run_id, [Move(data_hash, State.LEFT_ALONE, Reason.UNDONE)])
+
+    def _mark_undo(self, db: sa.Connection, job: Job, data_hash: str, branch: str, values: Mapping[str, Any]) -> None:
+        key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash, "branch": branch}
+        db.execute(insert(UNDO).values(**key, **values).on_conflict_do_update(None, set_=values))
+
+    def undone(self, project_hash: str, recipe_id: str) -> frozenset[str]:
+        """Data hashes of rows whose labels of a recipe were taken back, wherever they had gone."""
+        where = sa.and_(ROW.c.project_hash == project_hash, ROW.c.recipe_id == recipe_id)
+        with self._database.read() as db:
+            return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(where, ROW.c.reason == Reason.UNDONE)))
+
     def counts(self) -> list[dict[str, Any]]:
         """Rows by project, recipe, destination, state and reason."""
         columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
         query = sa.select(*columns, sa.func.count().label("rows")).group_by(*columns).order_by(*columns)
-        with self._read() as db:
+        with self._database.read() as db:
             return [dict(row) for row in db.execute(query).mappings()]
 
     def messages(self, limit: int) -> list[dict[str, Any]]:
         """Rows set aside, with what was wrong."""
         query = sa.select(ROW.c.data_hash, ROW.c.project_hash, ROW.c.reason, ROW.c.message)
-        with self._read() as db:
+        with self._database.read() as db:
             found = db.execute(query.where(ROW.c.state == State.SET_ASIDE).limit(limit)).mappings()
             return [dict(row) for row in found]
 
@@ -353,6 +347,7 @@ class Ledger:
             "label_hash": receipt.label_hash,
             "objects": json.dumps(dict(receipt.objects)),
             "digest": receipt.digest,
+            "samples_per_second": receipt.samples_per_second,
             "run_id": run_id,
             "at": self._clock(),
             "edited_at": receipt.edited_at_s,

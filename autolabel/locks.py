@@ -24,7 +24,7 @@ def hold(path: Path, holder: str, *, shared: bool = False) -> Iterator[None]:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise TransientBusyError(f"{file.read().strip() or 'another run'} does the work; nothing to do") from None
+            raise TransientBusyError(file.read().strip() or "another run") from None
         file.truncate(0)
         file.write(f"{holder} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
         file.flush()

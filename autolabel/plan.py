@@ -150,7 +150,8 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         context, landed=frozenset(on_main), holdout=options.holdout, include_assigned=options.include_assigned
     )
     again = _look_again(source, [row for row in rows if _is_done(records, row)], on_main)
-    found = _sort(rows, records, context, again, retry_failed=options.retry_failed)
+    undone = ledger.undone(project.project_hash, recipe.id)
+    found = _sort(rows, records, context, again, undone, retry_failed=options.retry_failed)
     mine = route.agent_stage if route.destination != Destination.BRANCH else None
     unfiltered = options.dataset is None and options.only is None
     plan = Plan(
@@ -204,6 +205,7 @@ def _sort(
     records: Mapping[str, Record],
     context: Context,
     again: Mapping[LabelRow, Reason | None],
+    undone: frozenset[str],
     *,
     retry_failed: bool,
 ) -> _Sorted:
@@ -214,6 +216,8 @@ def _sort(
             found.left.append((row, reason))
         elif record and record.state == State.DONE:
             found.done.append(row)
+        elif row.data_hash in undone:
+            found.left.append((row, Reason.UNDONE))
         elif record and record.state == State.SET_ASIDE and not retry_failed:
             found.aside.append((row, record.reason or ""))
         elif not _settled(records, row) and (reason := reason_to_leave(row, context)):
@@ -289,7 +293,7 @@ def pathway_of(reason: Reason) -> str:
     """Which pathway a row takes that was left alone: `labelled` where labels stand, `empty` where none do."""
     if reason in _LABELLED:
         return "labelled"
-    return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT) else "failed"
+    return "empty" if reason in (Reason.HAS_ROW_EMPTY, Reason.HOLDOUT, Reason.UNDONE) else "failed"
 
 
 def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -167,6 +167,7 @@ class Receipt:
     - `objects`: object hash -> class feature hash, of the objects that are ours and that nobody touched.
     - `digest`: SHA-256 over everything that stands there, as served, canonical.
     - `edited_at_s`: as the listing said of the row just before; see `LabelRow`.
+    - `samples_per_second`: how many frames a second of a video were looked at; None for pictures.
     """
 
     branch: str
@@ -174,6 +175,7 @@ class Receipt:
     objects: Mapping[str, str]
     digest: str
     edited_at_s: float | None = None
+    samples_per_second: float | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,63 @@ class Sink(Protocol):
 
         A task that the platform refuses to move stops no other.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a run wrote into a row of one branch.
+
+    - `objects`: their hashes; None where the run died before it was told, and may have written all of `instances`.
+    - `digest`: of all that was served after the write, "" where that is not known.
+    - `instances`: a row -> what its stored detections come to; asked only where the digest does not tell.
+    """
+
+    branch: str
+    data_hash: str
+    objects: frozenset[str] | None
+    digest: str
+    instances: Callable[[LabelRow], tuple[Instance, ...]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands of a claim now.
+
+    - `row`: as it is listed now, with its stage and assignee.
+    - `untouched`: hashes of claimed objects that stand as they were written, without answers.
+    - `touched`: hashes of claimed objects that somebody moved, edited, answered or changed in any other way.
+    - `has_others`: whether anything else stands in the row.
+    - `is_readable`: False where what stands there cannot be told, and nothing else here is said of it.
+    """
+
+    row: LabelRow
+    untouched: frozenset[str] = frozenset()
+    touched: frozenset[str] = frozenset()
+    has_others: bool = False
+    is_readable: bool = True
+
+
+class Retractor(Protocol):
+    """Takes labels back that a run wrote. Idempotent: what is gone already is not asked for again."""
+
+    def look(self, claims: Sequence[Claim]) -> Mapping[str, Standing]:
+        """What stands of claims of one branch, by data hash; rows that vanished are missing. Only reads."""
+        ...
+
+    def remove(self, claim: Claim, choose: Callable[[Standing], frozenset[str]]) -> Standing | None:
+        """Read a row afresh, remove what `choose` names of its untouched objects, save once, read back.
+
+        All else in the row is saved as it was read. What stands then; None for a row that vanished.
+        """
+        ...
+
+    def waiting(self, stage_uuid: str, data_hashes: Sequence[str]) -> frozenset[str]:
+        """Which of these tasks nobody has begun at a human stage: new there, and assigned to nobody."""
+        ...
+
+    def move(self, data_hash: str, from_uuid: str, to_uuid: str) -> None:
+        """Move a task between stages if it is at the first and assigned to nobody; from a human stage, if new."""
         ...
 
 

@@ -181,7 +181,7 @@ def dropped(counts: Mapping[str, Any]) -> list[tuple[Mapping[str, int], str]]:
 
 
 def _next_steps(summary: Mapping[str, Any], recipe: Recipe) -> Steps:
-    """True as of today: a push to a branch is published by a command, one to main is not undone by any."""
+    """A push to a branch is published by a command; one to main is taken back by one, where nobody touched it."""
     if not summary["labelled"]:
         return []
     if summary["destination"] == Destination.BRANCH:
@@ -198,6 +198,7 @@ def _next_steps(summary: Mapping[str, Any], recipe: Recipe) -> Steps:
             "every row, and which runs there were:",
             "autolabel status",
         ),
+        ("To see what could be taken back:", f"autolabel undo --run {summary['run']}"),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from autolabel.core.prompts import nearest
 from autolabel.errors import PermanentUsageError
 
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PREFIX, ENV_FILE = "AUTOLABEL_", ".env"
 
 
@@ -133,3 +135,13 @@ def _strays(env_file: str | None) -> Iterator[str]:
 def _names() -> list[str]:
     plain = [f"{PREFIX}{name}".upper() for name, field in Settings.model_fields.items() if not field.validation_alias]
     return [*plain, *(f"{PREFIX}PATHWAYS__{name}".upper() for name in Pathways.model_fields)]
+
+
+def project_hash(text: str) -> str:
+    """A project's hash out of a hash or the URL in the browser. Raises PermanentUsageError."""
+    found = UUID.search(text)
+    if found is None:
+        raise PermanentUsageError(
+            f"{text!r} holds no project hash; copy it from the project's settings or give its URL. Nothing was done"
+        )
+    return found.group().lower()

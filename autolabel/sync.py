@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -167,8 +167,7 @@ class Run:
             instances = self._inferring.assemble(row)
             if instances:
                 announced = self._inferring.claimed[row.data_hash].intent_digest == _intent(instances)
-                rate = self._recipe.samples_per_second(row) if row.is_video else None
-                writes.append(Write(row, instances, row.data_hash in landed, announced, rate))
+                writes.append(Write(row, instances, row.data_hash in landed, announced, self._rate(row)))
             else:
                 outcomes[row.data_hash] = None
         mine = self._announce(writes)
@@ -178,6 +177,9 @@ class Run:
         shown = {write.row.data_hash: write.instances for write in writes}
         self._show([row for row, _ in batch], settled, outcomes, shown)
         on_step(self.tally)
+
+    def _rate(self, row: LabelRow) -> float | None:
+        return self._recipe.samples_per_second(row) if row.is_video else None
 
     def _show(
         self,
@@ -229,7 +231,11 @@ class Run:
 
         A row whose task the platform does not move stays as it is and is settled by the next run.
         """
-        receipts = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Receipt)}
+        receipts = {
+            row.data_hash: replace(outcome, samples_per_second=self._rate(row))
+            for row in rows
+            if isinstance(outcome := outcomes[row.data_hash], Receipt)
+        }
         written = self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
         lost = receipts.keys() - written
         at_stage = [row for row in rows if self.plan.is_at_agent_stage(row) or row.data_hash in self._pulled]

@@ -23,8 +23,8 @@ from autolabel.core.rows import (
     Stage,
     Workflow,
 )
-from autolabel.errors import Interrupted, PermanentInferenceError, TransientWorkerDiedError
-from autolabel.protocols import Clip, ClipFailure, Left, Outcome, Receipt, Refused, Write
+from autolabel.errors import Interrupted, PermanentInferenceError, PermanentRejectedError, TransientWorkerDiedError
+from autolabel.protocols import Claim, Clip, ClipFailure, Left, Outcome, Receipt, Refused, Standing, Write
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 
 ANNOTATE = Stage("stage-annotate", "Annotate", "ANNOTATION")
@@ -192,6 +192,47 @@ class FakePlatform:
             self.writes.append(f"move {row.data_hash}")
             self.listed[row.data_hash] = replace(self.listed[row.data_hash], stage_uuid=ANNOTATE.uuid)
         return frozenset(row.data_hash for row in moving)
+
+
+class FakeRetractor:
+    """A `Retractor` over what stands by (branch, data hash); `new` tasks nobody began; `refuses` rows are not saved.
+
+    `before_remove` is where a person comes first; `moves` lists (data hash, to which stage).
+    """
+
+    def __init__(self, standing: Mapping[tuple[str, str], Standing]) -> None:
+        self.standing = dict(standing)
+        self.new: set[str] = set()
+        self.refuses: set[str] = set()
+        self.moves: list[tuple[str, str]] = []
+        self.before_remove: Callable[[], None] = lambda: None
+        self.dies_after_remove = False
+
+    def look(self, claims: Sequence[Claim]) -> Mapping[str, Standing]:
+        keys = {claim.data_hash: (claim.branch, claim.data_hash) for claim in claims}
+        return {name: self.standing[key] for name, key in keys.items() if key in self.standing}
+
+    def remove(self, claim: Claim, choose: Callable[[Standing], frozenset[str]]) -> Standing | None:
+        self.before_remove()
+        key = (claim.branch, claim.data_hash)
+        if claim.data_hash in self.refuses:
+            raise PermanentRejectedError(f"{claim.data_hash} refused")
+        if key in self.standing:
+            stands = self.standing[key]
+            self.standing[key] = replace(stands, untouched=stands.untouched - choose(stands))
+        if self.dies_after_remove:
+            self.dies_after_remove = False
+            raise Interrupted
+        return self.standing.get(key)
+
+    def waiting(self, stage_uuid: str, data_hashes: Sequence[str]) -> frozenset[str]:
+        return frozenset(self.new.intersection(data_hashes))
+
+    def move(self, data_hash: str, from_uuid: str, to_uuid: str) -> None:
+        for key, stands in self.standing.items():
+            if key[1] == data_hash and stands.row.stage_uuid == from_uuid and stands.row.assigned_to is None:
+                self.standing[key] = replace(stands, row=replace(stands.row, stage_uuid=to_uuid))
+                self.moves.append((data_hash, to_uuid))
 
 
 class FakeGallery:

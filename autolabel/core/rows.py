@@ -46,6 +46,7 @@ class Reason(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     REJECTED = "rejected"
     READ_BACK = "read_back"
+    UNDONE = "undone"
 
 
 REASON_TEXT: Mapping[Reason, str] = {
@@ -71,6 +72,7 @@ REASON_TEXT: Mapping[Reason, str] = {
     Reason.INVALID_OUTPUT: "the model's answer was malformed",
     Reason.REJECTED: "the platform refuses its labels",
     Reason.READ_BACK: "what the platform serves is not what was written",
+    Reason.UNDONE: "labelled by this recipe before, and undone",
 }
 
 

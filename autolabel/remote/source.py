@@ -79,7 +79,7 @@ class EncordSource:
     def rows(self, dataset: str | None = None) -> list[LabelRow]:
         with remote_call("listing the project's label rows"):
             listed = self._connection.project.list_label_rows_v2()
-        rows = [_label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
+        rows = [label_row(row) for row in listed if dataset in (None, row.dataset_hash, row.dataset_title)]
         with_media = [row for row in rows if row.data_type in LABELLED_TYPES]
         self._witnesses = with_media[:: len(with_media) // WITNESSES + 1]
         return rows
@@ -258,7 +258,7 @@ def _classes(structure: OntologyStructure) -> tuple[OntologyClass, ...]:
     )
 
 
-def _label_row(row: LabelRowV2) -> LabelRow:
+def label_row(row: LabelRowV2) -> LabelRow:
     node = row.workflow_graph_node
     return LabelRow(
         data_hash=row.data_hash,

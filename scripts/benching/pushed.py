@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autolabel import cli, models
+from autolabel import __main__, models
 from autolabel.core.detections import Detections
 from autolabel.core.prompts import PromptPlan
 from autolabel.protocols import RGB, TextDetector
@@ -43,4 +43,4 @@ models.DETECTORS = {
 }  # also in the inference process, which imports this module anew
 
 if __name__ == "__main__":
-    cli.main()
+    __main__.main()

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
+from autolabel.database import check_place, check_room, file_system
 from autolabel.errors import PermanentDiskError, PermanentLedgerError, TransientLedgerError
 from autolabel.ledger import LEASE_S, Ledger
 from autolabel.protocols import Receipt
-from autolabel.schema import MIGRATIONS, VERSION, check_place, check_room, file_system
+from autolabel.schema import MIGRATIONS, VERSION
 from autolabel.states import ALLOWED, Chunk, Job, Landed, Move, State
 from ledgers import open_ledger
 
@@ -165,6 +166,8 @@ UNDO = {
     2: "ALTER TABLE row DROP COLUMN failed_downloads",
     3: "ALTER TABLE run DROP COLUMN lease_until",
     4: "ALTER TABLE receipt DROP COLUMN edited_at",
+    5: "ALTER TABLE receipt DROP COLUMN samples_per_second",
+    6: "DROP TABLE undo",
 }
 """What takes each schema version back to the one before, as it was released."""
 
@@ -187,6 +190,7 @@ def test_a_ledger_of_each_released_schema_is_taken_over_with_its_detections(tmp_
     assert (ledger.stored("recipe"), state(ledger, "a")) == (frozenset({"a"}), State.INFERRED)
     ledger.start_run("next", JOB, "Title", {})
     assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
+    assert (ledger.receipts(), ledger.undo_marks("project", "recipe")) == ([], {})
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
@@ -196,8 +200,24 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
         JOB, "run", [Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c", "h2": "c"}, "digest"))]
     )
     assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
-    assert ledger.written_in("run", "b") == frozenset({"a"})
-    assert ledger.written_in("run", "main") == frozenset()
+    (receipt,) = ledger.receipts("run")
+    assert [receipt[key] for key in ("data_hash", "branch", "objects")] == ["a", "b", {"h1": "c", "h2": "c"}]
+    assert ledger.receipts("another run") == ledger.receipts(naming="h") == []
+    assert ledger.receipts(naming="h2") == [receipt]
+
+
+def test_an_undone_row_is_left_to_people_and_its_receipt_stays(tmp_path: Path) -> None:
+    ledger = started(tmp_path, "a")
+    steps = [Move("a", State.INFERRED), Move("a", State.INTENT)]
+    ledger.move(JOB, "run", [*steps, Move("a", State.WRITTEN, receipt=Receipt("b", "label", {"h1": "c"}, "digest"))])
+    ledger.end_undo(JOB, "run", "a", "other branch", ends_row=False)
+    assert ledger.records(JOB)["a"].state == State.WRITTEN
+    for _ in range(2):
+        ledger.end_undo(JOB, "run", "a", "b", ends_row=True)
+        assert (ledger.records(JOB)["a"].state, ledger.records(JOB)["a"].reason) == (State.LEFT_ALONE, "undone")
+    assert ledger.undone("project", "recipe") == {"a"}
+    assert len(ledger.receipts("run")) == 1
+    assert ledger.undo_marks("project", "recipe").keys() == {("a", "b"), ("a", "other branch")}
 
 
 def test_what_landed_on_main_is_kept_with_when_it_was_last_looked_at(tmp_path: Path) -> None:
@@ -248,7 +268,7 @@ def test_a_ledger_that_another_process_keeps_locked_is_a_matter_for_later(tmp_pa
     ledger = started(tmp_path, "a")
     other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with ledger._read() as db:
+    with ledger._database.read() as db:
         db.exec_driver_sql("PRAGMA busy_timeout = 10")
     with pytest.raises(TransientLedgerError, match=r"keeps the ledger .* locked"):
         ledger.move(JOB, "run", [Move("a", State.SET_ASIDE)])
@@ -281,6 +301,6 @@ def test_a_run_does_not_start_on_a_disk_without_room(tmp_path: Path) -> None:
 
 def test_a_commit_is_on_disk_before_the_call_returns(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    with ledger._read() as db:
+    with ledger._database.read() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
