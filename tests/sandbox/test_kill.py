@@ -90,10 +90,21 @@ def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
     assert_same_labels(push.sandbox, undisturbed)
 
 
-def test_the_inference_process_dies_with_its_push(push: Command) -> None:
+def decoding_process(parent: int) -> psutil.Process | None:
+    """The child of that process, the push or its inference process, which decodes."""
+    children = psutil.Process(parent).children()
+    return next((child for child in children if "autolabel.decoder" in " ".join(child.cmdline())), None)
+
+
+@pytest.mark.parametrize("killed", ["push", "inference process"])
+def test_the_inference_process_and_what_decodes_for_it_die_with_their_parents(push: Command, killed: str) -> None:
     process = push.start("push", "--project", push.project, "--yes")
-    while (child := inference_process(process.pid)) is None:
+    while (child := inference_process(process.pid)) is None or (decoder := decoding_process(child.pid)) is None:
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    child.wait(timeout=20)
+    os.kill(process.pid if killed == "push" else child.pid, signal.SIGKILL)
+    decoder.wait(timeout=20)
+    if killed == "push":
+        process.wait()
+        child.wait(timeout=20)
+    else:
+        kill_all(process)
