@@ -55,9 +55,14 @@ class TwoBoxes:
 
 
 class Desk:
-    """A ledger of its own, and a project from which it pushes again and again."""
+    """A ledger of its own, and a project from which it pushes again and again.
 
-    def __init__(self, domain: str, key_file: str, project_hash: str, home: Path) -> None:
+    `in_hand`: data hashes of the rows that the push under way has taken up; `now_s`: the ledger's clock.
+    """
+
+    def __init__(
+        self, domain: str, key_file: str, project_hash: str, home: Path, sink: type[EncordSink] = EncordSink
+    ) -> None:
         connection = connect(project_hash, domain, read_key_file(Path(key_file)))
         self.source = NoMedia(connection, 10**9)
         self.project = self.source.project()
@@ -65,9 +70,10 @@ class Desk:
         cls = ClassPlan(box.feature_hash, box.name, "bounding_box", (box.name,), 0.3, 5)
         config = RecipeConfig(detector=ModelChoice(family="scripted", weights="none"))
         self.recipe = Recipe(config, PromptPlan((cls,)), "digest", "")
-        self.sink = EncordSink(connection, self.recipe.branch, 10**7)
+        self.sink = sink(connection, self.recipe.branch, 10**7)
         self.home = home
         self.now_s = 0.0
+        self.in_hand: list[str] = []
         self._inference = TwoBoxes(box.feature_hash)
         self._ids = count(1)
 
@@ -75,6 +81,7 @@ class Desk:
         chosen = Options(**options)  # type: ignore[arg-type]
         with closing(Ledger(self.home / "ledger.sqlite", lambda: self.now_s)) as ledger:
             plan = make_plan(self.source, ledger, self.project, self.recipe, chosen)
+            self.in_hand = [row.data_hash for row in plan.todo]
             ports = Ports(self.source, self.sink, ledger, self._inference, self.home)
             run = Run(plan, self.recipe, ports, f"run-{next(self._ids)}", FakeGallery())
             run.execute(chosen, lambda tally: None)

@@ -30,7 +30,7 @@ from autolabel.protocols import Left, Outcome, Receipt, Refused, Write
 from autolabel.remote import shapes
 from autolabel.remote.client import Connection, remote_call, retrying
 from autolabel.remote.shapes import Content, ContentTooLargeError
-from autolabel.remote.source import edited_at_s, new_tasks, skipped_tasks
+from autolabel.remote.source import edited_at_s, skipped_tasks, unclaimed_tasks
 
 EMPTY = Content(())
 
@@ -47,7 +47,7 @@ class EncordSink:
 
     def __init__(self, connection: Connection, branch: str, max_row_bytes: int) -> None:
         if branch == MAIN:
-            raise AssertionError("our branch is our own: what is saved there is not asked about")
+            raise AssertionError("our own branch is never the one on which people work")
         self._connection = connection
         self._branch = branch
         self._max_row_bytes = max_row_bytes
@@ -88,27 +88,40 @@ class EncordSink:
         there = {key for key in closed if key in may_be_there and key in rows and rows[key].label_hash is not None}
         outcomes |= {key: Left(reason) for key, reason in closed.items() if key not in there}
         opened = [write for write in writes if write.row.data_hash in wanted.keys() - outcomes.keys()]
-        _initialise(self._connection.writing, [rows[write.row.data_hash] for write in opened], branch)
+        stands = self._open(branch, [rows[write.row.data_hash] for write in opened])
         expected: dict[str, Content] = {}
         to_save: list[LabelRowV2] = []
         for write in opened:
-            row, want = rows[key := write.row.data_hash], wanted[write.row.data_hash]
-            stands = shapes.from_platform(row)
-            if stands != EMPTY and branch == MAIN and not _are_ours(stands, want):
-                outcomes[key] = Left(Reason.HUMAN_CONTENT)
-            elif stands != EMPTY:
-                unconfirmed = key in sent and not write.landed and not stands.has_human_work
-                expected[key] = want if unconfirmed else stands
-            elif write.landed or key in closed:
-                outcomes[key] = Left(Reason.HAS_ROW_EMPTY if write.landed else closed[key])
+            key = write.row.data_hash
+            verdict = _verdict(write, wanted[key], stands[key], is_sent=key in sent, on_main=branch == MAIN)
+            if verdict is None and key in closed:
+                outcomes[key] = Left(closed[key])
+            elif isinstance(verdict, Left):
+                outcomes[key] = verdict
             else:
-                shapes.fill(row, want, self._connection.project.ontology_structure)
-                to_save.append(row)
-                expected[key] = want
+                expected[key] = verdict or wanted[key]
+                to_save += [rows[key]] if verdict is None else []
+        for row in to_save:
+            shapes.fill(row, wanted[row.data_hash], self._connection.project.ontology_structure)
         saved = {row.data_hash for row in to_save}
         sent |= saved
         self._save_bundle(branch, to_save)
         return outcomes | self._receipts(branch, expected, saved)
+
+    def _open(self, branch: str, rows: Sequence[LabelRowV2]) -> dict[str, Content]:
+        """Open rows, which creates those that are not there yet, and say what stands in each, by data hash.
+
+        The SDK does not show every answer that is stored, and a save would delete what it does not show. So rows of
+        people that seem empty are asked about in another way.
+        """
+        old = [row for row in rows if row.label_hash is not None]
+        _initialise(self._connection.writing, rows, branch)
+        stands = {row.data_hash: shapes.from_platform(row) for row in rows}
+        empty = [str(row.label_hash) for row in old if branch == MAIN and stands[row.data_hash] == EMPTY]
+        with remote_call(f"looking for answers in {len(empty)} rows that seem empty"):
+            for entry in self._connection.project.get_label_classifications(list[str | UUID](empty)):
+                stands[str(entry.data_uuid)] = Content((), frozenset(entry.classification_answers))
+        return stands
 
     def _wanted(self, writes: Sequence[Write]) -> tuple[dict[str, Content], dict[str, Outcome]]:
         """What is to stand in each row, and the rows for which that cannot be."""
@@ -190,7 +203,7 @@ class EncordSink:
         return {served.row.data_hash: served for served in rows}
 
     def pull(self, rows: Sequence[LabelRow], from_stage_uuid: str, to_stage_uuid: str) -> None:
-        """One stale task makes the platform refuse the whole array here too."""
+        """One stale task makes the platform refuse the whole array here too; what stays, the next look tells."""
         try:
             self._pull([row.data_hash for row in rows], from_stage_uuid, to_stage_uuid)
         except PermanentRejectedError:
@@ -200,7 +213,7 @@ class EncordSink:
     @retrying
     def _pull(self, data_hashes: Sequence[str], from_stage_uuid: str, to_stage_uuid: str) -> None:
         """A task that a person took between the look and the move goes back, still theirs."""
-        self._move(new_tasks(self._connection.writing, from_stage_uuid, data_hashes), to_stage_uuid)
+        self._move(unclaimed_tasks(self._connection.writing, from_stage_uuid, list(data_hashes)), to_stage_uuid)
         here = self._agent_tasks(data_hashes, to_stage_uuid)
         self._move([task for task in here if task.assignee is not None], from_stage_uuid)
 
@@ -254,13 +267,16 @@ def _isolated(
 
 
 def _initialise(project: Project, rows: Sequence[LabelRowV2], branch: str) -> None:
-    """One fresh bundle of one branch; the SDK says nothing of a row that the answer leaves out, so look."""
+    """One fresh bundle of one branch, with labels of archived classes too: a save deletes what was not read.
+
+    The SDK says nothing of a row that the answer leaves out, so look.
+    """
     if not rows:
         return
     doing = f"opening {len(rows)} rows on branch {branch}"
     with remote_call(doing), project.create_bundle() as bundle:
         for row in rows:
-            row.initialise_labels(bundle=bundle)
+            row.initialise_labels(bundle=bundle, include_archived=True)
     missing = [row.data_title for row in rows if not row.is_labelling_initialised]
     if missing:
         raise TransientServiceError(f"the platform's answer left out {len(missing)} rows, {missing[0]!r} first")
@@ -279,6 +295,18 @@ def _closed(row: LabelRowV2 | None, stage_uuid: str | None) -> Reason | None:
 
 def _stage_uuid(row: LabelRowV2) -> str:
     return str(row.workflow_graph_node.uuid) if row.workflow_graph_node is not None else ""
+
+
+def _verdict(
+    write: Write, wanted: Content, stands: Content, *, is_sent: bool, on_main: bool
+) -> Content | Left | None:
+    """Of an opened row: what is to stand there by now, or why it is left; None where it is still to be written."""
+    if on_main and not _are_ours(stands, wanted):
+        return Left(Reason.HUMAN_CONTENT)
+    if stands != EMPTY:
+        unconfirmed = is_sent and not write.landed and not stands.has_human_work
+        return wanted if unconfirmed else stands
+    return Left(Reason.HAS_ROW_EMPTY) if write.landed else None
 
 
 def _are_ours(stands: Content, wanted: Content) -> bool:

@@ -116,7 +116,7 @@ class EncordSource:
 
     @retrying
     def new_tasks(self, stage_uuid: str) -> frozenset[str]:
-        return frozenset(str(task.data_hash) for task in new_tasks(self._connection.project, stage_uuid, None))
+        return frozenset(str(task.data_hash) for task in unclaimed_tasks(self._connection.project, stage_uuid))
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         try:
@@ -225,12 +225,13 @@ def skipped_tasks(project: EncordProject) -> frozenset[str]:
         return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
 
 
-def new_tasks(project: EncordProject, stage_uuid: str, data_hashes: Sequence[str] | None) -> list[AnnotationTask]:
+def unclaimed_tasks(
+    project: EncordProject, stage_uuid: str, data_hashes: list[str] | None = None
+) -> list[AnnotationTask]:
     """Tasks at an annotation stage, all or those of some data units, that nobody has and nobody ever had there."""
     stage = project.workflow.get_stage(uuid=UUID(stage_uuid), type_=AnnotationStage)
-    wanted = list(data_hashes) if data_hashes is not None else None
     with remote_call(f"listing new tasks at {stage.title}"):
-        tasks = list(stage.get_tasks(data_hash=wanted, status=AnnotationTaskStatus.NEW))
+        tasks = list(stage.get_tasks(data_hash=data_hashes, status=AnnotationTaskStatus.NEW))
     return [task for task in tasks if task.assignee is None]
 
 

@@ -191,7 +191,10 @@ def _classify(person: Person) -> Changed:
         "manualAnnotation": True,
     }
     label = _as_label(person.row())
-    label["classification_answers"][classification_hash] = {
+    answers = label["classification_answers"]
+    for key in [key for key, given in answers.items() if _is_answer(given, entry, person.frame)]:
+        del answers[key]  # a question has one answer a frame
+    answers[classification_hash] = {
         "classifications": [answer],
         "classificationHash": classification_hash,
         "featureHash": entry["featureNodeHash"],
@@ -203,6 +206,11 @@ def _classify(person: Person) -> Changed:
         "manualAnnotation": True,
     }
     return [person.save(label)]
+
+
+def _is_answer(given: Json, entry: Json, frame: int) -> bool:
+    on_frame = any(start <= frame <= end for start, end in given["range"])
+    return on_frame and given["featureHash"] == entry["featureNodeHash"]
 
 
 OPTION_KEYS = {"name": "label", "value": "value", "featureHash": "featureNodeHash"}

@@ -73,6 +73,19 @@ def test_a_row_that_was_opened_and_holds_nothing_is_labelled(sandbox: RunningSan
     assert desk.push().tally.labelled == ROWS - IMPORTED
 
 
+def test_an_answer_that_the_sdk_does_not_show_is_peoples_work(sandbox: RunningSandbox, desk: Desk) -> None:
+    """The SDK drops answers without a range, as old rows may hold them; a save would delete them."""
+    row = sandbox.project().list_label_rows_v2()[0]
+    (answered,) = sandbox.human("classify", row)["changed"]
+    (answer,) = answered["classification_answers"].values()
+    del answer["range"]
+    sandbox.human("autosave", row, copy=answered)
+    row.initialise_labels()
+    assert row.get_classification_instances() == []
+    assert desk.push().tally.left_alone == {Reason.HUMAN_CONTENT: 1}
+    assert len(sandbox.rows()["main"][row.data_hash]["classification_answers"]) == 1
+
+
 def test_a_task_that_leaves_the_stage_after_the_plan_is_left_alone_and_its_row_is_not_made(
     sandbox: RunningSandbox, desk: Desk
 ) -> None:

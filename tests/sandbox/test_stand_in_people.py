@@ -47,6 +47,12 @@ def test_a_row_is_emptied_of_its_objects(sandbox: RunningSandbox) -> None:
     assert (hashes(emptied), emptied["object_answers"]) == ([], {})
 
 
+def test_a_question_has_one_answer_a_frame(sandbox: RunningSandbox) -> None:
+    act(sandbox, "classify")
+    assert len(act(sandbox, "classify")["classification_answers"]) == 1
+    sandbox.project().list_label_rows_v2()[FREE].initialise_labels()
+
+
 def test_a_task_that_was_submitted_is_taken_back(sandbox: RunningSandbox) -> None:
     at_review = act(sandbox, "submit")["stage_uuid"]
     taken_back = act(sandbox, "reopen")

@@ -14,6 +14,7 @@ import typer.main
 import fakes
 import platform_fakes
 from autolabel.cli import app
+from autolabel.core.rows import REASON_TEXT
 from autolabel.settings import Pathways, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -73,6 +74,11 @@ def test_every_command_has_help_and_is_in_the_readme() -> None:
     for words, command in commands(typer.main.get_command(app)):
         assert command.help, words
         assert words in readme, words
+
+
+def test_every_reason_is_in_the_readme_in_the_words_that_people_meet() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [reason for reason, text in REASON_TEXT.items() if f"| `{reason}` | {text} |" not in readme] == []
 
 
 def test_every_seam_has_a_fake() -> None:
