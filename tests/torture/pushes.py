@@ -1,0 +1,163 @@
+"""A push in a child process, wired by the product's own bootstrap, with an inference that needs no models.
+
+The children come from multiprocessing's fork server, which has imported everything: a push costs a third of a second.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autolabel.bootstrap import Session, open_session
+from autolabel.core.detections import Detection, FrameLabels
+from autolabel.core.geometry import mask_from_window
+from autolabel.core.prompts import ClassPlan, needs_mask
+from autolabel.errors import AutolabelError
+from autolabel.protocols import Clip, ClipFailure
+from autolabel.settings import Settings
+from torture import points
+
+PRELOAD = (
+    "autolabel.bootstrap", "autolabel.album", "autolabel.remote.client", "autolabel.remote.frames",
+    "autolabel.remote.sink", "autolabel.remote.source", "autolabel.models", "supervision", "trackers", "filelock",
+    "torture.doubles",
+)  # fmt: skip
+CLASSES = 4  # of the ontology: two kinds of boxes, a rotated one, a polygon
+VIDEO_FPS = 10.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a child is to push, and what happens to it on the way.
+
+    - `points`: (name, which time it is reached) -> what is done there; see `points.act`.
+    - `trace`: a file that gets the name of every point reached.
+    - `double`: the name of a part that is broken on purpose; see `doubles`.
+    """
+
+    domain: str
+    ssh_key_file: str
+    project: str
+    home: str
+    config: str
+    destination: str = "main"
+    points: tuple[points.Order, ...] = ()
+    trace: str | None = None
+    double: str | None = None
+    write_rows: int = 2
+
+
+class HashedInference:
+    """Finds on each picture what its data hash says, always the same; every eighth row has nothing on it."""
+
+    def __init__(self, classes: Sequence[ClassPlan]) -> None:
+        self._classes = classes[:CLASSES]
+
+    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+        points.reach("before inference")
+        return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
+
+    def _frame(self, clip: Clip, index: int) -> FrameLabels:
+        dice = random.Random(f"{clip.data_hash}{'' if clip.video_frames else index}")
+        found = [self._detection(dice, place) for place in range(dice.randint(0, 4))]
+        return FrameLabels(index, clip.width_px, clip.height_px, tuple(found), {}, "digest")
+
+    def _detection(self, dice: random.Random, place: int) -> Detection:
+        cls = self._classes[dice.randrange(len(self._classes))]
+        left, top = 3 + 14 * place, dice.randint(2, 20)
+        box = (float(left), float(top), left + 10.0, top + 12.0)
+        mask = mask_from_window(np.ones((12, 10), bool), left, top, 0.9) if needs_mask(cls.shape) else None
+        return Detection(cls.feature_hash, cls.prompts[0], round(dice.uniform(0.5, 1.0), 3), box, mask)
+
+    def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
+        return np.arange(clip.video_frames or 0) / VIDEO_FPS
+
+    def close(self) -> None:
+        pass
+
+
+def start(job: Job) -> ForkServerProcess:
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=_child, args=(job,), daemon=True)
+    process.start()
+    return process
+
+
+@cache
+def prepare() -> None:
+    """Start the fork server with all that a push imports."""
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads should not be forked
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOAD))
+    process = context.Process(target=_nothing)
+    process.start()
+    process.join()
+
+
+def _nothing() -> None:
+    pass
+
+
+def finish(process: ForkServerProcess, limit_s: float = 120.0) -> int:
+    """Wait for a push and tell its exit code; one that hangs is killed, and that is an error."""
+    process.join(limit_s)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        raise TimeoutError(f"a push hung for {limit_s} s")
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def run(job: Job) -> int:
+    return finish(start(job))
+
+
+def _child(job: Job) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    points.arm(job.points, Path(job.trace) if job.trace else None)
+    try:
+        sys.exit(push(job))
+    except AutolabelError as error:
+        sys.stderr.write("" if error.exit_code in (0, 75) else f"{type(error).__name__}: {error}\n")
+        sys.exit(error.exit_code)
+
+
+def push(job: Job) -> int:
+    """As `autolabel push --yes`, less what it prints."""
+    from torture import doubles
+
+    with open_session(settings_of(job), job.project, exclusive=True) as session:
+        ports = replace(session.ports, inference=HashedInference(session.recipe.plan.classes))
+        session = replace(session, ports=doubles.swapped(job.double, ports, session))
+        return _execute(session, job)
+
+
+def _execute(session: Session, job: Job) -> int:
+    options = session.options(destination=job.destination)
+    plan = session.plan(options)
+    run, _ = session.run(plan)
+    tally = run.execute(options, lambda tally: None)
+    return 3 if tally.set_aside or plan.set_aside else 0
+
+
+def settings_of(job: Job) -> Settings:
+    platform = {"ENCORD_DOMAIN": job.domain, "ENCORD_SSH_KEY_FILE": job.ssh_key_file}
+    own = {"home": job.home, "config": job.config, "batch_frames": 4, "write_rows": job.write_rows}
+    return Settings(_env_file=None, report_images=False, **platform, **own)  # type: ignore[arg-type]
