@@ -6,6 +6,7 @@ All projects share their data and their ontology, so every push of every project
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,6 @@ from autolabel.sandbox.store import (
     DataUnit,
     Folder,
     Item,
-    Json,
     Log,
     Ontology,
     Project,
@@ -32,7 +32,7 @@ from autolabel.sandbox.store import (
     derived_uuid,
 )
 from autolabel.sandbox.workflow import new_stages, new_tasks
-from evidence import Book, Platform, read_ledger, read_log
+from evidence import Book, Json, Platform, drawn_in, read_ledger, read_log
 from torture import pushes
 from torture.pushes import Job
 
@@ -101,6 +101,16 @@ class Match:
         body = {"action": action, "project": self.project, "data_hash": data_hash, **BOX, **wanted}
         self.arena.admin("POST", "human", body)
 
+    def person_somehow(self, row: Json, dice: random.Random) -> None:
+        """Somebody draws on a row, or corrects or deletes an object that is there."""
+        drawn = [one for _, _, one in drawn_in(row) if "boundingBox" in one]
+        pictures = len(row["labels"]) == 1 and "objects" in next(iter(row["labels"].values()))
+        if not drawn or not pictures or dice.random() < 0.4:
+            self.person("draw", row["data_hash"])
+        else:
+            name = dice.choice(drawn)["objectHash"]
+            self.person(dice.choice(("edit", "delete")), row["data_hash"], object_hash=name)
+
     def violations(self, *, settled: bool = True) -> list[str]:
         return history.check(self.platform(), [self.book()], settled=settled)
 
@@ -126,7 +136,7 @@ def _drawn(row: Json) -> list[str]:
             [unit, frame, "" if one["manualAnnotation"] else one["objectHash"], one["confidence"]]
             + [one.get(name) for name in ("featureHash", *history.GEOMETRY)]
         )
-        for unit, frame, one in history.drawn_in(row)
+        for unit, frame, one in drawn_in(row)
     )
 
 

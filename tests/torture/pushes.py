@@ -57,6 +57,9 @@ class Job:
     trace: str | None = None
     double: str | None = None
     write_rows: int = 2
+    lease_s: float = 900.0
+    device: str = "auto"
+    retry_failed: bool = False
 
 
 class HashedInference:
@@ -150,7 +153,7 @@ def push(job: Job) -> int:
 
 
 def _execute(session: Session, job: Job) -> int:
-    options = session.options(destination=job.destination)
+    options = session.options(destination=job.destination, retry_failed=job.retry_failed)
     plan = session.plan(options)
     run, _ = session.run(plan)
     tally = run.execute(options, lambda tally: None)
