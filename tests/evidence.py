@@ -83,7 +83,8 @@ def read_log(entries: Iterable[Json]) -> Platform:
 
 
 def _change(event: Json, request: Json, before: Json | None, after: Json) -> Change:
-    by_machine = request["kind"] == "request" and MACHINE in request.get("agent", "")
+    is_human = event["event"].startswith("human_")  # also where the sandbox made people's work before any request
+    by_machine = not is_human and request["kind"] == "request" and MACHINE in request.get("agent", "")
     at_s = datetime.fromisoformat(event["at"]).timestamp()
     is_slow = "fault" in request and request["duration_ms"] > SLOW_MS
     return Change(at_s, event["event"], by_machine, is_slow, before, after)

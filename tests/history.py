@@ -71,12 +71,15 @@ def wrong_objects(platform: Platform, books: Sequence[Book]) -> list[str]:
     recipes = sorted({run["recipe_id"] for book in books for run in book.runs})
     found: list[str] = []
     machine_made: dict[str, set[str]] = defaultdict(set)
+    by_people: dict[str, set[str]] = defaultdict(set)
     for change in platform.rows:
         drawn = list(drawn_in(change.after))
         ours = machine_made[change.after["label_hash"]]
+        added, theirs = hashes(change.after) - hashes(change.before), by_people[change.after["data_hash"]]
         if not change.by_machine:
+            theirs |= added
             continue
-        ours |= hashes(change.after) - hashes(change.before)
+        ours |= added - theirs  # a copy of a branch takes along what people drew there
         mine = [(unit, frame, one) for unit, frame, one in drawn if one["objectHash"] in ours]
         for times in Counter((unit, frame, one["objectHash"]) for unit, frame, one in mine).items():
             found += [f"I2: {times[0][2]} stands {times[1]} times: {change.where}"] * (times[1] > 1)

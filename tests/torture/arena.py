@@ -58,6 +58,11 @@ class Arena:
     free: dict[bool, list[str]]
     taken: int = 0
 
+    @property
+    def free_rows(self) -> list[str]:
+        """Data hashes of pictures that nobody has touched, whatever the project, and on which something is seen."""
+        return [_unit(f"{i}.png") for i in (0, 2, 5, 7)]
+
     def take(self, *, agent: bool = False) -> Match:
         project = self.free[agent].pop()
         self.taken += 1
@@ -170,9 +175,7 @@ def _furnish(folder: Path, count: int) -> dict[bool, list[str]]:
     ontology = Ontology(derived_uuid("torture", "ontology"), "Tools", "", EDITOR, now, now)
     dataset = Dataset(derived_uuid("torture", "dataset"), "Data", "", made, now)
     items, frames = _items(made, now)
-    units = [
-        DataUnit(derived_uuid("torture", "unit", one.uuid), dataset.key, one.uuid, one.name, now) for one in items
-    ]
+    units = [DataUnit(_unit(one.name), dataset.key, one.uuid, one.name, now) for one in items]
     store.commit(
         "scenario_created",
         USER,
@@ -204,6 +207,10 @@ def _items(folder: str, now: str) -> tuple[list[Item], list[Item]]:
     return [*(item(f"{i}.png") for i in range(PICTURES)), group, video], frames
 
 
+def _unit(name: str) -> str:
+    return derived_uuid("torture", "unit", name)
+
+
 def _add(store: Store, ontology: Ontology, dataset: Dataset, units: list[DataUnit], agent: bool, number: int) -> str:
     key = derived_uuid("torture", "project", str(agent), str(number))
     stages = new_stages(key, "Pre-label" if agent else None)
@@ -212,5 +219,4 @@ def _add(store: Store, ontology: Ontology, dataset: Dataset, units: list[DataUni
     for picture, action in HUMAN_WORK[agent]:
         wanted = {"project": key, "data_hash": units[picture].data_hash, "action": action, **BOX}
         act_as_person(store, wanted)
-    store.log.append({"kind": "admin", "agent": "", "duration_ms": 0.0})  # the changes above are people's
     return key

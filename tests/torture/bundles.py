@@ -1,4 +1,4 @@
-"""T5: some rows of a request are dropped or fail, before or after the others are applied; each row still lands once."""
+"""T5: some rows of a request are dropped or fail, before or after the others are applied."""
 
 from __future__ import annotations
 

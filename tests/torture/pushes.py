@@ -44,6 +44,7 @@ class Job:
 
     - `points`: (name, which time it is reached) -> what is done there; see `points.act`.
     - `trace`: a file that gets the name of every point reached.
+    - `poison`: a data hash at whose sight the process dies.
     - `double`: the name of a part that is broken on purpose; see `doubles`.
     """
 
@@ -60,16 +61,19 @@ class Job:
     lease_s: float = 900.0
     device: str = "auto"
     retry_failed: bool = False
+    poison: str | None = None
 
 
 class HashedInference:
     """Finds on each picture what its data hash says, always the same; every eighth row has nothing on it."""
 
-    def __init__(self, classes: Sequence[ClassPlan]) -> None:
-        self._classes = classes[:CLASSES]
+    def __init__(self, classes: Sequence[ClassPlan], poison: str | None = None) -> None:
+        self._classes, self._poison = classes[:CLASSES], poison
 
     def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
         points.reach("before inference")
+        if any(clip.data_hash == self._poison for clip in clips):
+            points.act("kill")
         return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
 
     def _frame(self, clip: Clip, index: int) -> FrameLabels:
@@ -147,7 +151,7 @@ def push(job: Job) -> int:
     from torture import doubles
 
     with open_session(settings_of(job), job.project, exclusive=True) as session:
-        ports = replace(session.ports, inference=HashedInference(session.recipe.plan.classes))
+        ports = replace(session.ports, inference=HashedInference(session.recipe.plan.classes, job.poison))
         session = replace(session, ports=doubles.swapped(job.double, ports, session))
         return _execute(session, job)
 
