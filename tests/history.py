@@ -183,7 +183,7 @@ def miscounted(books: Sequence[Book], *, settled: bool = False) -> list[str]:
 
 def _counted(summary: Json) -> int:
     whole = sum(summary[name] for name in ("labelled", "empty", "done_before", "pending"))
-    return int(whole + sum(sum(summary[name].values()) for name in ("left_alone", "set_aside")))
+    return int(whole + sum(sum(summary.get(name, {}).values()) for name in ("left_alone", "set_aside", "elsewhere")))
 
 
 def forbidden_steps(books: Sequence[Book]) -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from autolabel.states import Job, Move, State
 from encord.http.constants import RequestsSettings
 from encord.objects import LabelRowV2
 from encord.user_client import EncordUserClient
@@ -22,13 +22,15 @@ from encord.user_client import EncordUserClient
 from autolabel.bootstrap import Session
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.errors import PermanentMediaError
-from autolabel.ledger import Job, Ledger, Move, State
+from autolabel.ledger import Ledger
 from autolabel.protocols import Clip, Outcome, Receipt, Write
 from autolabel.remote.client import remote_call
 from autolabel.remote.shapes import Content
 from autolabel.remote.sink import MAIN, EncordSink
 from autolabel.remote.source import EncordSource
 from autolabel.sync import Ports
+from torture.pushes import Job as Torture
+from torture.pushes import ledger_of
 
 
 class RandomNames(EncordSink):
@@ -129,8 +131,8 @@ class TellsUrls(EncordSource):
 class NormalSync(Ledger):
     """Commits that a power cut may take back."""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
-        super().__init__(path, clock)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._engine.dispose()
         sa.event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = NORMAL"))
 
@@ -138,24 +140,23 @@ class NormalSync(Ledger):
 class AttemptAfterWork(Ledger):
     """Counts an attempt when it is over: one that kills the run is never counted."""
 
-    def start_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
+    def start_attempt(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
         pass
 
-    def give_back_attempt(self, job: Job, data_hashes: Sequence[str]) -> None:
+    def give_back_attempt(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
         pass
 
 
 class LateReceipts(Ledger):
     """Keeps a receipt only when the row is done, after its task was handed on."""
 
-    _late: dict[str, Move]
-
-    def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> None:
+    def move(self, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
         late = self.__dict__.setdefault("_late", {})
         late.update({move.data_hash: move for move in moves if move.state == State.WRITTEN})
         now = [move for move in moves if move.state != State.WRITTEN]
         before = [late.pop(move.data_hash) for move in now if move.data_hash in late]
-        super().move(job, run_id, [*before, *now])
+        moved = super().move(job, run_id, [*before, *now])
+        return moved | {move.data_hash for move in moves if move.data_hash in late}
 
 
 _SINKS = (RandomNames, BundleTwice, NoReadBack, NoCoordinates, OpensMain, FilterThenSave)
@@ -163,10 +164,11 @@ SINKS = {cls.__name__: cls for cls in _SINKS}
 LEDGERS = {cls.__name__: cls for cls in (NormalSync, AttemptAfterWork, LateReceipts)}
 
 
-def swapped(name: str | None, ports: Ports, session: Session) -> Ports:
+def swapped(job: Torture, ports: Ports, session: Session) -> Ports:
     """The parts of a push, one of them perhaps broken."""
+    name = job.double
     if name in LEDGERS:
-        return replace(ports, ledger=LEDGERS[name](session.settings.home / "ledger.sqlite", time.time))
+        return replace(ports, ledger=ledger_of(job, LEDGERS[name]))
     limit = session.settings.max_row_bytes
     if name in SINKS:
         return replace(ports, sink=SINKS[name](_part(ports.sink, "_connection"), session.recipe.branch, limit))

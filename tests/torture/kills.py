@@ -48,7 +48,7 @@ def undisturbed(ground: Arena, *, agent: bool = False, destination: str = "main"
     return match.labels(), points.read(trace)
 
 
-def at_random(seed: int, amount: int) -> list[str]:
+def at_random(seed: int, amount: int, *, double: str | None = None) -> list[str]:
     """T1r: `amount` kills at any moment, several in the same project."""
     found: list[str] = []
     dice = random.Random(seed)
@@ -59,14 +59,15 @@ def at_random(seed: int, amount: int) -> list[str]:
         while left > 0:
             agent, kills = dice.random() < 0.5, min(left, dice.randint(*KILLS_A_PROJECT))
             match = ground.take(agent=agent)
+            job = replace(match.job, double=double)
             moments_s = [dice.uniform(0.0, duration_s) for _ in range(kills)]
             for moment_s in moments_s:
-                process = pushes.start(match.job)
+                process = pushes.start(job)
                 time.sleep(moment_s)
                 process.kill()
                 pushes.finish(process)
             left -= kills
-            code = pushes.run(match.job)
+            code = pushes.run(job)
             wrong = [f"exit code {code}"] if code else []
             found += [f"killed after {moments_s} s: {one}" for one in wrong + match.verdict(expected[agent])]
     return found

@@ -29,9 +29,9 @@ def together(seed: int, amount: int) -> list[str]:
             names = sorted(seen[agent])
             schedule = [(dice.uniform(0, LATEST_START_S), _delays(dice, names)) for _ in range(crowd)]
             running = []
-            for start_s, orders in sorted(schedule):
+            for place, (start_s, orders) in enumerate(sorted(schedule)):
                 time.sleep(start_s / crowd)
-                running.append((orders, pushes.start(replace(match.job, points=orders))))
+                running.append((orders, pushes.start(replace(match.job, points=orders, device=f"device-{place}"))))
             codes = [pushes.finish(process) for _, process in running]
             allowed = (0, 9)
             wrong = [f"exit codes {codes}"] if set(codes) - set(allowed) else []

@@ -10,14 +10,17 @@ import os
 import random
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
+from autolabel.locks import is_held
 from numpy.typing import NDArray
 
 from autolabel.bootstrap import Session, open_session
@@ -25,13 +28,14 @@ from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import ClassPlan, needs_mask
 from autolabel.errors import AutolabelError
+from autolabel.ledger import Ledger
 from autolabel.protocols import Clip, ClipFailure
 from autolabel.settings import Settings
 from torture import points
 
 PRELOAD = (
     "autolabel.bootstrap", "autolabel.album", "autolabel.remote.client", "autolabel.remote.frames",
-    "autolabel.remote.sink", "autolabel.remote.source", "autolabel.models", "supervision", "trackers", "filelock",
+    "autolabel.remote.sink", "autolabel.remote.source", "autolabel.models", "supervision", "trackers",
     "torture.doubles",
 )  # fmt: skip
 CLASSES = 4  # of the ontology: two kinds of boxes, a rotated one, a polygon
@@ -150,21 +154,36 @@ def push(job: Job) -> int:
     """As `autolabel push --yes`, less what it prints."""
     from torture import doubles
 
-    with open_session(settings_of(job), job.project, exclusive=True) as session:
-        ports = replace(session.ports, inference=HashedInference(session.recipe.plan.classes, job.poison))
-        session = replace(session, ports=doubles.swapped(job.double, ports, session))
-        return _execute(session, job)
+    with open_session(settings_of(job), job.project) as session:
+        lookout = HashedInference(session.recipe.plan.classes, job.poison)
+        with closing(ledger_of(job)) as ledger:
+            ports = replace(session.ports, inference=lookout, ledger=ledger)
+            return _execute(replace(session, ports=doubles.swapped(job, ports, session)), job)
+
+
+def ledger_of(job: Job, kind: type[Ledger] = Ledger) -> Ledger:
+    """As bootstrap opens it, but with the job's lease."""
+    home = Path(job.home)
+    return kind(
+        home / "ledger.sqlite", time.time, lambda run_id: is_held(home / "spool" / f"{run_id}.lock"), job.lease_s
+    )
 
 
 def _execute(session: Session, job: Job) -> int:
     options = session.options(destination=job.destination, retry_failed=job.retry_failed)
     plan = session.plan(options)
-    run, _ = session.run(plan)
-    tally = run.execute(options, lambda tally: None)
+    with session.running(plan) as (run, _):
+        tally = run.execute(options, lambda tally: None)
     return 3 if tally.set_aside or plan.set_aside else 0
 
 
 def settings_of(job: Job) -> Settings:
     platform = {"ENCORD_DOMAIN": job.domain, "ENCORD_SSH_KEY_FILE": job.ssh_key_file}
-    own = {"home": job.home, "config": job.config, "batch_frames": 4, "write_rows": job.write_rows}
+    own = {
+        "home": job.home,
+        "config": job.config,
+        "device": job.device,
+        "batch_frames": 4,
+        "write_rows": job.write_rows,
+    }
     return Settings(_env_file=None, report_images=False, **platform, **own)  # type: ignore[arg-type]
