@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from evidence import Json
@@ -18,29 +18,36 @@ REQUESTS: dict[str, Json] = {
 LARGEST = 7
 
 
-def partial(seed: int, amount: int, *, double: str | None = None) -> list[str]:
+def partial(
+    seed: int,
+    amount: int,
+    *,
+    destination: str = "main",
+    sizes: Sequence[int] = range(1, LARGEST + 1),
+    double: str | None = None,
+) -> list[str]:
     """Requests of 1 to 7 rows: each row of each lost in silence, each failing after the rest is applied; `amount`
     times all of them."""
     found: list[str] = []
-    cases = list(_cases()) * amount
+    cases = list(_cases(sizes)) * amount
     with arena_for("T5", 1 + len(cases)) as ground:
-        expected, _ = undisturbed(ground)
-        for rows, fault in cases:
+        expected, _ = undisturbed(ground, destination=destination)
+        for size, fault in cases:
             match = ground.take()
-            job = replace(match.job, write_rows=rows, double=double)
+            job = replace(match.job, destination=destination, write_rows=size, double=double)
             ground.admin("DELETE", "faults")
             ground.admin("POST", "faults", [{"times": 1, **fault}])
             codes = [pushes.run(job)]
             ground.admin("DELETE", "faults")
             codes.append(pushes.run(replace(job, retry_failed=True)))
             wrong = [f"exit codes {codes}"] if codes[1] else []
-            found += [f"{rows} rows, {fault}: {one}" for one in wrong + match.verdict(expected)]
+            found += [f"{size} rows, {fault}: {one}" for one in wrong + match.verdict(expected)]
     return found
 
 
-def _cases() -> Iterator[tuple[int, Json]]:
+def _cases(sizes: Sequence[int]) -> Iterator[tuple[int, Json]]:
     """How many rows are sent at once, and what happens to which of them."""
-    for rows in range(1, LARGEST + 1):
+    for rows in sizes:
         for place in range(rows):
             for name in ("create", "save"):
                 yield rows, {"kind": "drop_items", "items": [place], "match": REQUESTS[name]}

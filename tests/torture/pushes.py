@@ -8,18 +8,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import psutil
+import sqlalchemy as sa
 from autolabel.locks import is_held
 from numpy.typing import NDArray
 
@@ -49,6 +53,7 @@ class Job:
     - `points`: (name, which time it is reached) -> what is done there; see `points.act`.
     - `trace`: a file that gets the name of every point reached.
     - `poison`: a data hash at whose sight the process dies.
+    - `largest_file_bytes`, `busy_timeout_ms`, `is_on_network`: trouble with the ledger's file.
     - `double`: the name of a part that is broken on purpose; see `doubles`.
     """
 
@@ -66,6 +71,9 @@ class Job:
     device: str = "auto"
     retry_failed: bool = False
     poison: str | None = None
+    largest_file_bytes: int | None = None
+    busy_timeout_ms: int | None = None
+    is_on_network: bool = False
 
 
 class HashedInference:
@@ -102,8 +110,19 @@ class HashedInference:
 def start(job: Job) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_child, args=(job,), daemon=True)
-    process.start()
+    with _without_main():
+        process.start()
     return process
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A child would run the program again that starts it (pytest, say); it needs nothing of it."""
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @cache
@@ -115,7 +134,8 @@ def prepare() -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
     process = context.Process(target=_nothing)
-    process.start()
+    with _without_main():
+        process.start()
     process.join()
 
 
@@ -143,11 +163,22 @@ def _child(job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
     points.arm(job.points, Path(job.trace) if job.trace else None)
+    _give_trouble(job)
     try:
         sys.exit(push(job))
     except AutolabelError as error:
-        sys.stderr.write("" if error.exit_code in (0, 75) else f"{type(error).__name__}: {error}\n")
         sys.exit(error.exit_code)
+
+
+def _give_trouble(job: Job) -> None:
+    if job.largest_file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (job.largest_file_bytes, resource.RLIM_INFINITY))
+    if job.busy_timeout_ms is not None:
+        pragma = f"PRAGMA busy_timeout = {job.busy_timeout_ms}"
+        sa.event.listen(sa.engine.Engine, "connect", lambda raw, _: raw.execute(pragma).close())
+    if job.is_on_network:
+        mounts = [SimpleNamespace(mountpoint=str(Path(job.home).parent), fstype="nfs4")]
+        psutil.disk_partitions = lambda all=False: mounts  # noqa: A006
 
 
 def push(job: Job) -> int:
