@@ -257,6 +257,7 @@ class Sandbox:
             "status": exchange.status,
             "user": exchange.user,
             "effect": exchange.effect,
+            "agent": exchange.request.headers.get("user-agent", ""),
             "duration_ms": round((time.monotonic() - exchange.began) * 1000, 1),
         }
         self.store.log.append(exchange.traits() | entry | more)

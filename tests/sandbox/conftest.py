@@ -1,22 +1,27 @@
 """A sandbox in its own process for a test, and the real SDK to talk to it with."""
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
 from typing import Any
 
+import psutil
 import pytest
 import requests
 from encord import EncordUserClient, Project
 from encord.http.constants import RequestsSettings
 from encord.objects.ontology_labels_impl import LabelRowV2
 
+import history
 from autolabel.sandbox import running
+from evidence import Json, read_ledger, read_log
 from sandbox.commands import Command, Label, ours
 
 DEMO = "Demo: surgical tools"
+FILES_MARGIN = 24  # connections that the SDK leaves to the garbage collector
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,34 @@ class RunningSandbox:
 
 
 Start = Callable[..., RunningSandbox]
+
+
+@pytest.fixture(autouse=True)
+def _history_holds(tmp_path: Path) -> Iterator[None]:
+    """After every test: what its sandboxes logged and its ledgers say breaks no promise (see `history`)."""
+    before = _resources()
+    yield
+    found = history.left_behind(before, _resources(), {"files": FILES_MARGIN})
+    platform = read_log(entry for log in sorted(tmp_path.rglob("log.jsonl")) for entry in _entries(log))
+    ledgers = sorted(tmp_path.rglob("ledger.sqlite"))
+    found += history.check(platform, [read_ledger(path) for path in ledgers])
+    keys = [key.read_bytes().splitlines()[1] for key in tmp_path.rglob("sandbox_key")]
+    for home in (path.parent for path in ledgers):
+        found += history.leaks(home, keys)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+def _entries(log: Path) -> Iterator[Json]:
+    with suppress(json.JSONDecodeError):  # the last line, where the sandbox was killed
+        for line in log.read_text().splitlines():
+            yield json.loads(line)
+
+
+def _resources() -> dict[str, int]:
+    """What this process holds. Children that wait for the next test count as well: they were there before it."""
+    me = psutil.Process()
+    return {"files": me.num_fds(), "children": len(me.children(recursive=True))}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,138 @@
+"""What a test leaves behind, as values: the sandbox's log and the ledgers, read without any code of the product.
+
+A request is the product's own where its user agent says so; whatever else changes the platform counts as people.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+MACHINE = "autolabel/"
+SLOW_MS = 1000
+
+
+@dataclass(frozen=True)
+class Change:
+    """A label row or task before and after one atomic change of the platform."""
+
+    at_s: float
+    event: str
+    by_machine: bool
+    is_slow: bool
+    before: Json | None
+    after: Json
+
+    @property
+    def where(self) -> str:
+        return f"{self.after['data_hash']} on {self.after.get('branch', 'its task')} ({self.event})"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The log of one sandbox: what became of label rows and tasks, in order; the kind of each stage by its uuid."""
+
+    rows: Sequence[Change] = ()
+    tasks: Sequence[Change] = ()
+    stages: Mapping[str, str] = field(default_factory=dict)
+
+    def of_row(self, data_hash: str, branch: str) -> list[Change]:
+        return [c for c in self.rows if (c.after["data_hash"], c.after["branch"]) == (data_hash, branch)]
+
+
+@dataclass(frozen=True)
+class Book:
+    """One ledger's tables as values; an event also knows its run's recipe."""
+
+    runs: Sequence[Json] = ()
+    rows: Sequence[Json] = ()
+    receipts: Sequence[Json] = ()
+    events: Sequence[Json] = ()
+
+    @property
+    def began_s(self) -> float:
+        return min((run["started_at"] for run in self.runs), default=float("inf"))
+
+
+def read_log(entries: Iterable[Json]) -> Platform:
+    """The lines of a sandbox's log, in order. A change is the product's where the request that follows it is."""
+    rows, tasks, stages = list[Change](), list[Change](), dict[str, str]()
+    known: dict[str, Json] = {}
+    open_events: list[Json] = []
+    for entry in entries:
+        if entry["kind"] == "event":
+            open_events.append(entry)
+            continue
+        for event in open_events:
+            for kind, fields in event["put"]:
+                if kind == "Project":
+                    stages |= {stage["uuid"]: stage["stageType"] for stage in fields["stages"]}
+                elif kind in ("LabelRow", "Task"):
+                    key = fields.get("label_hash") or fields["uuid"]
+                    change = _change(event, entry, known.get(key), fields)
+                    (rows if kind == "LabelRow" else tasks).append(change)
+                    known[key] = fields
+        open_events.clear()
+    return Platform(rows, tasks, stages)
+
+
+def _change(event: Json, request: Json, before: Json | None, after: Json) -> Change:
+    is_human = event["event"].startswith("human_")  # also where the sandbox made people's work before any request
+    by_machine = not is_human and request["kind"] == "request" and MACHINE in request.get("agent", "")
+    at_s = datetime.fromisoformat(event["at"]).timestamp()
+    is_slow = "fault" in request and request["duration_ms"] > SLOW_MS
+    return Change(at_s, event["event"], by_machine, is_slow, before, after)
+
+
+def read_ledger(path: Path) -> Book:
+    """A ledger that cannot be read has nothing to say: the tests that damage it look at what follows themselves."""
+    try:
+        db = sqlite3.connect(path)
+        db.row_factory = sqlite3.Row
+        try:
+            tables = [
+                [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
+                for name in ("run", "row", "receipt", "event ORDER BY seq")
+            ]
+        finally:
+            db.close()
+    except sqlite3.DatabaseError:
+        return Book()
+    runs, rows, receipts, events = tables
+    recipes = {run["id"]: (run["project_hash"], run["recipe_id"]) for run in runs}
+    for event in events:
+        event["project_hash"], event["recipe_id"] = recipes.get(event["run_id"], ("", ""))
+    for receipt in receipts:
+        receipt["objects"] = json.loads(receipt["objects"])
+    return Book(runs, rows, receipts, events)
+
+
+def parts(row: Json | None) -> dict[tuple[str, ...], Json]:
+    """All that is drawn or answered in a label row, each with its answers, by a key that stays."""
+    if row is None:
+        return {}
+    found: dict[tuple[str, ...], Json] = {}
+    for unit, frame, drawn in drawn_in(row):
+        name = drawn["objectHash"]
+        answers = {part: row[part].get(name) for part in ("object_answers", "object_actions")}
+        found["object", unit, frame, name] = drawn | answers
+    for name, answer in row["classification_answers"].items():
+        found["answer", name] = answer
+    return found
+
+
+def drawn_in(row: Json) -> Iterator[tuple[str, str, Json]]:
+    for unit, labels in row["labels"].items():
+        frames = {"": labels} if "objects" in labels else labels
+        for frame, content in frames.items():
+            yield from ((unit, frame, drawn) for drawn in content["objects"])
+
+
+def hashes(row: Json | None) -> set[str]:
+    return {key[-1] for key in parts(row) if key[0] == "object"}

@@ -1,0 +1,301 @@
+"""What may never happen, checked afterwards: the platform's log and the ledgers in, a list of violations out.
+
+One function an invariant (I1 to I10 of the reliability rules; I7 is about webhooks). Nothing here is shared with
+what is checked: the steps that a row may take and the names of objects are written down a second time.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+from evidence import Book, Change, Json, Platform, drawn_in, hashes, parts
+
+MAIN = "main"
+STEPS: Mapping[str, set[str]] = {
+    "": {"found"},
+    "found": {"leased", "left_alone"},
+    "leased": {"found", "inferred", "left_alone", "set_aside"},
+    "inferred": {"intent", "done", "left_alone", "set_aside"},
+    "intent": {"intent", "written", "left_alone", "set_aside"},
+    "written": {"intent", "done", "left_alone", "set_aside"},
+    "done": {"left_alone"},
+    "left_alone": {"found"},
+    "set_aside": {"found"},
+}
+ENDS = {"done", "left_alone", "set_aside"}
+GEOMETRY = ("boundingBox", "rotatableBoundingBox", "polygons", "polygon", "rleString", "bitmask")
+MOST_SLOTS = 2000
+SIGNED_URL = rb"token=[0-9a-f]{64}"
+
+
+def human_work_lost(platform: Platform) -> list[str]:
+    """I1: what people made or changed stays until people remove it, and what they removed does not come back."""
+    found: list[str] = []
+    theirs: dict[str, dict[tuple[str, ...], Json]] = defaultdict(dict)
+    removed: dict[str, set[str]] = defaultdict(set)
+    for change in platform.rows:
+        before, after = parts(change.before), parts(change.after)
+        held, gone = theirs[change.after["label_hash"]], removed[change.after["data_hash"]]
+        if change.by_machine:
+            found += [f"I1: {key} of people changed: {change.where}" for key in held if after.get(key) != held[key]]
+            back = {key[-1] for key in after.keys() - before.keys()} & gone
+            found += [f"I1: {name}, removed by people, came back: {change.where}" for name in sorted(back)]
+        else:
+            held.update({key: value for key, value in after.items() if before.get(key) != value})
+            gone.update({key[-1] for key in before} - {key[-1] for key in after})
+        for key in held.keys() - after.keys():
+            del held[key]
+    return found + [f"I1: task that is not ours was moved: {c.where}" for c in platform.tasks if _takes(platform, c)]
+
+
+def _takes(platform: Platform, change: Change) -> bool:
+    """Whether the product touched a task that is somebody's: only an Agent stage's, or one that waits for anybody."""
+    task = change.before
+    if not change.by_machine or task is None:
+        return False
+    kind = platform.stages.get(task["stage_uuid"])
+    is_free = kind == "AGENT" or (kind == "ANNOTATION" and task["assignee"] is None and task["status"] == "NEW")
+    return not is_free or any(task[name] != change.after[name] for name in ("assignee", "priority"))
+
+
+def wrong_objects(platform: Platform, books: Sequence[Book]) -> list[str]:
+    """I2: each object once, under a name that its recipe gives it; one recipe a row."""
+    recipes = sorted({run["recipe_id"] for book in books for run in book.runs})
+    found: list[str] = []
+    machine_made: dict[str, set[str]] = defaultdict(set)
+    by_people: dict[str, set[str]] = defaultdict(set)
+    for change in platform.rows:
+        drawn = list(drawn_in(change.after))
+        ours = machine_made[change.after["label_hash"]]
+        added, theirs = hashes(change.after) - hashes(change.before), by_people[change.after["data_hash"]]
+        if not change.by_machine:
+            theirs |= added
+            continue
+        ours |= added - theirs  # a copy of a branch takes along what people drew there
+        mine = [(unit, frame, one) for unit, frame, one in drawn if one["objectHash"] in ours]
+        for times in Counter((unit, frame, one["objectHash"]) for unit, frame, one in mine).items():
+            found += [f"I2: {times[0][2]} stands {times[1]} times: {change.where}"] * (times[1] > 1)
+        looks = Counter((unit, frame, one["featureHash"], _looks(one)) for unit, frame, one in mine)
+        found += [
+            f"I2: {count} objects of one class in one place: {change.where}" for count in looks.values() if count > 1
+        ]
+        owners = {_recipe_of(recipes, change.after["data_hash"], one) for _, _, one in mine} if recipes else set()
+        if None in owners:
+            found.append(f"I2: an object bears a name that no recipe gives: {change.where}")
+        elif len(owners) > 1:
+            found.append(f"I2: objects of {len(owners)} recipes: {change.where}")
+    return found
+
+
+def _looks(drawn: Json) -> str:
+    return json.dumps([drawn.get(name) for name in GEOMETRY], sort_keys=True)
+
+
+def _recipe_of(recipes: Sequence[str], data_hash: str, drawn: Json) -> str | None:
+    for slots in (50, MOST_SLOTS):
+        for recipe in recipes:
+            if drawn["objectHash"] in _names(recipe, data_hash, drawn["featureHash"], slots):
+                return recipe
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _names(recipe: str, data_hash: str, feature: str, slots: int) -> frozenset[str]:
+    keys = ("\0".join([recipe, data_hash, feature, str(slot), "0"]) for slot in range(slots))
+    return frozenset(base64.b64encode(hashlib.sha256(key.encode()).digest()[:6]).decode() for key in keys)
+
+
+def broken_receipts(platform: Platform, books: Sequence[Book]) -> list[str]:
+    """I3: what a receipt names stood there when it was given, and stands until people remove it; done needs one."""
+    found: list[str] = []
+    for book in books:
+        undone = {_key(row) for row in book.rows if row["reason"] == "undone"}
+        for receipt in book.receipts:
+            changes = platform.of_row(receipt["data_hash"], receipt["branch"])
+            if receipt["project_hash"] in {c.after["project_hash"] for c in changes} or _is_known(platform, receipt):
+                found += _broken(receipt, changes, is_undone=_key(receipt) in undone)
+        kept = {_key(receipt) for receipt in book.receipts}
+        for steps in _steps(book).values():
+            for earlier, later in pairwise(steps):
+                if (earlier["state"], later["state"]) == ("written", "done") and _key(later) not in kept:
+                    found.append(f"I3: {later['data_hash']} is done without a receipt")
+    return found
+
+
+def _is_known(platform: Platform, receipt: Json) -> bool:
+    return any(change.after["project_hash"] == receipt["project_hash"] for change in platform.rows)
+
+
+def _broken(receipt: Json, changes: Sequence[Change], *, is_undone: bool) -> Iterator[str]:
+    about = f"of {receipt['data_hash']} on {receipt['branch']}"
+    ever = {name for change in changes if change.at_s <= receipt["at"] for name in hashes(change.after)}
+    yield from (
+        f"I3: a receipt names {name} {about}, which never stood there" for name in receipt["objects"].keys() - ever
+    )
+    if is_undone:
+        return
+    for change in changes:
+        if change.by_machine:
+            lost = (hashes(change.before) - hashes(change.after)) & receipt["objects"].keys()
+            yield from (f"I3: {name} {about} has a receipt and was removed again" for name in lost)
+
+
+def _key(row: Json) -> tuple[str, str, str]:
+    return row["project_hash"], row["recipe_id"], row["data_hash"]
+
+
+def _steps(book: Book) -> dict[tuple[str, ...], list[Json]]:
+    """The events of each row of each job, in order."""
+    steps: dict[tuple[str, ...], list[Json]] = defaultdict(list)
+    for event in book.events:
+        steps[*_key(event), event["destination"]].append(event)
+    return steps
+
+
+def miscounted(books: Sequence[Book], *, settled: bool = False) -> list[str]:
+    """I4: the rows of a run add up, each row stands where its events say; `settled`: none is left under way."""
+    found: list[str] = []
+    for book in books:
+        for run in book.runs:
+            summary = json.loads(run["summary"] or "{}")
+            if "total" in summary:
+                found += [f"I4: run {run['id']} counts {_counted(summary)} of {summary['total']} rows"] * (
+                    _counted(summary) != summary["total"]
+                )
+        steps = _steps(book)
+        for row in book.rows:
+            last = steps.get((*_key(row), row["destination"]), [{"state": ""}])[-1]["state"]
+            found += [f"I4: {row['data_hash']} is {row['state']}, its last event says {last}"] * (
+                last != row["state"]
+            )
+            if settled and row["state"] not in ENDS:
+                found.append(f"I4: {row['data_hash']} is left in {row['state']}")
+    return found
+
+
+def _counted(summary: Json) -> int:
+    whole = sum(summary[name] for name in ("labelled", "empty", "done_before", "pending"))
+    return int(whole + sum(sum(summary.get(name, {}).values()) for name in ("left_alone", "set_aside", "elsewhere")))
+
+
+def forbidden_steps(books: Sequence[Book]) -> list[str]:
+    """I5: rows go the ways of the table only, and no count of attempts is below none."""
+    found: list[str] = []
+    for book in books:
+        for steps in _steps(book).values():
+            states = ["", *(step["state"] for step in steps)]
+            for earlier, later in pairwise(states):
+                if later not in STEPS[earlier]:
+                    found.append(f"I5: {steps[0]['data_hash']} went from {earlier or 'nothing'} to {later}")
+        found += [
+            f"I5: {row['data_hash']} has {row['attempts']} attempts" for row in book.rows if row["attempts"] < 0
+        ]
+    return found
+
+
+def unannounced_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
+    """I6: no write without its intent; on main directly only at an Agent stage, by the owner; no task moved early."""
+    began_s = min((book.began_s for book in books), default=float("inf"))
+    found: list[str] = []
+    for change in platform.rows:
+        if not change.by_machine or change.at_s < began_s:
+            continue
+        adds = parts(change.after).keys() - parts(change.before).keys()
+        direct = change.after["branch"] == MAIN and change.event != "labels_copied"
+        states = _states_before(books, change)
+        if (adds or change.before is None) and "intent" not in states:
+            found.append(f"I6: written without an intent: {change.where}")
+        elif adds and direct and states[-1] != "intent":
+            found.append(f"I6: written by a run that had lost the row ({states[-1]}): {change.where}")
+        if direct and _stage_at(platform, change) != "AGENT":
+            found.append(f"I6: main was written although its task is not at an Agent stage: {change.where}")
+        if change.event == "labels_copied" and change.after["branch"] == MAIN and change.before is not None:
+            found.append(f"I6: a copy replaced what stood there: {change.where}")
+    return found + [
+        f"I6: moved on before its receipt was kept: {c.where}" for c in platform.tasks if _early(books, c)
+    ]
+
+
+def _states_before(books: Sequence[Book], change: Change) -> list[str]:
+    return [event["state"] for event in _about(books, change) if event["at"] <= change.at_s]
+
+
+def _about(books: Sequence[Book], change: Change) -> list[Json]:
+    wanted = (change.after["project_hash"], change.after["data_hash"])
+    return [e for book in books for e in book.events if (e["project_hash"], e["data_hash"]) == wanted]
+
+
+def _stage_at(platform: Platform, change: Change) -> str:
+    wanted = (change.after["project_hash"], change.after["data_hash"])
+    tasks = [
+        c.after
+        for c in platform.tasks
+        if (c.after["project_hash"], c.after["data_hash"]) == wanted and c.at_s <= change.at_s
+    ]
+    return platform.stages.get(tasks[-1]["stage_uuid"], "") if tasks else ""
+
+
+def _early(books: Sequence[Book], change: Change) -> bool:
+    """A task left its Agent stage while its row was announced only, and the row was written all the same."""
+    before = _states_before(books, change)
+    if not change.by_machine or change.before is None or before[-1:] != ["intent"]:
+        return False
+    later = [event["state"] for event in _about(books, change) if event["at"] > change.at_s]
+    return next((state for state in later if state in ENDS | {"written"}), "") in ("written", "done")
+
+
+def needless_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
+    """I8: a row is saved once by each run that announced it, and again only after an answer that came too late."""
+    found: list[str] = []
+    saves: dict[str, list[Change]] = defaultdict(list)
+    for change in platform.rows:
+        if change.by_machine and change.event == "label_row_saved" and hashes(change.after):
+            saves[change.after["label_hash"]].append(change)
+    for changes in saves.values():
+        runs = {e["run_id"] for e in _about(books, changes[0]) if e["state"] == "intent"}
+        allowed = len(runs) + sum(change.is_slow for change in changes)
+        if runs and len(changes) > allowed:
+            found.append(f"I8: saved {len(changes)} times by {len(runs)} runs: {changes[0].where}")
+    return found
+
+
+def leaks(folder: Path, canaries: Iterable[bytes] = ()) -> list[str]:
+    """I9: no secret, and no signed URL, in any byte of any file."""
+    patterns = [re.compile(SIGNED_URL), *(re.compile(re.escape(canary)) for canary in canaries)]
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    return [
+        f"I9: {path.relative_to(folder)} holds a secret: {pattern.pattern[:12]!r}..."
+        for path in files
+        for pattern in patterns
+        if pattern.search(path.read_bytes())
+    ]
+
+
+def left_behind(before: Mapping[str, int], after: Mapping[str, int], margin: Mapping[str, int]) -> list[str]:
+    """I10: counts of what a process holds (files, children, bytes) are back where they began, within a margin."""
+    return [
+        f"I10: {name} went from {before[name]} to {count}"
+        for name, count in after.items()
+        if count > before[name] + margin.get(name, 0)
+    ]
+
+
+def check(platform: Platform, books: Sequence[Book], *, settled: bool = False) -> list[str]:
+    """All that the log and the ledgers together can show."""
+    return [
+        *human_work_lost(platform),
+        *wrong_objects(platform, books),
+        *broken_receipts(platform, books),
+        *miscounted(books, settled=settled),
+        *forbidden_steps(books),
+        *unannounced_writes(platform, books),
+        *needless_writes(platform, books),
+    ]

@@ -1,0 +1,32 @@
+"""The harness at the amounts of each submission, and each seeded bug found; `scripts/torture` goes further."""
+
+from __future__ import annotations
+
+import pytest
+
+from torture import pushes
+from torture.table import BUGS, TESTS
+
+SEED = 20261121
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fork_server() -> None:
+    """It stays for all tests: what is counted before and after each of them has it both times."""
+    pushes.prepare()
+
+
+@pytest.mark.parametrize("name", [name for name, test in TESTS.items() if test.pr])
+def test_no_promise_is_broken(name: str) -> None:
+    test = TESTS[name]
+    violations = test.run(SEED, test.pr)
+    print(f"{name}: {test.pr} {test.unit}, {len(violations)} violations (seed {SEED})")
+    assert violations == []
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_seeded_bug_is_found(name: str) -> None:
+    """A harness that was never seen red proves nothing."""
+    violations = BUGS[name].violations(SEED)
+    print(f"{name}: {BUGS[name].test} finds {len(violations)}", *violations[:3], sep="\n")
+    assert violations

@@ -1,0 +1,49 @@
+"""T6: several pushes at once on one ledger, each held up here and there; labels land once, no row is fought over."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+
+from torture import points, pushes
+from torture.arena import arena_for
+from torture.kills import undisturbed
+
+CROWDS = (2, 4, 8)
+LATEST_START_S, LONGEST_DELAY_S = 0.5, 0.3
+DELAYS = 3
+
+
+def together(seed: int, amount: int) -> list[str]:
+    """`amount` schedules; each run may be killed as well, at one of ten."""
+    found: list[str] = []
+    dice = random.Random(seed)
+    with arena_for("T6", 2 + amount) as ground:
+        expected, seen = {}, {}
+        for agent in (False, True):
+            expected[agent], seen[agent] = undisturbed(ground, agent=agent)
+        for number in range(amount):
+            agent, crowd = bool(number % 2), CROWDS[number % len(CROWDS)]
+            match = ground.take(agent=agent)
+            names = sorted(seen[agent])
+            schedule = [(dice.uniform(0, LATEST_START_S), _delays(dice, names)) for _ in range(crowd)]
+            running = []
+            for place, (start_s, orders) in enumerate(sorted(schedule)):
+                time.sleep(start_s / crowd)
+                running.append((orders, pushes.start(replace(match.job, points=orders, device=f"device-{place}"))))
+            codes = [pushes.finish(process) for _, process in running]
+            allowed = (0, 9)
+            wrong = [f"exit codes {codes}"] if set(codes) - set(allowed) else []
+            codes.append(pushes.run(match.job))
+            wrong += [f"the last run ends with {codes[-1]}"] if codes[-1] else []
+            found += [f"schedule {number} of {crowd} runs: {one}" for one in wrong + match.verdict(expected[agent])]
+    return found
+
+
+def _delays(dice: random.Random, names: list[str]) -> tuple[points.Order, ...]:
+    """Where a run is held up, and perhaps killed."""
+    orders = [(dice.choice(names), 1, f"sleep {dice.uniform(0, LONGEST_DELAY_S):.3f}") for _ in range(DELAYS)]
+    if dice.random() < 0.1:
+        orders.append((dice.choice(names), 1, "kill"))
+    return tuple({(name, time_): (name, time_, what) for name, time_, what in orders}.values())

@@ -1,0 +1,138 @@
+"""All tests of the harness, with the amounts of each submission and those before a release; run by `scripts/torture`.
+
+A test is a function (seed, amount) -> violations. More of them is one line more in TESTS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torture import bundles, durability, kills, ledger_model, overlap, scenes, spoiled, stalls
+
+Run = Callable[[int, int], list[str]]
+
+
+@dataclass(frozen=True)
+class Test:
+    """`pr` and `full`: how much of it; `unit`: of what."""
+
+    run: Run
+    pr: int
+    full: int
+    unit: str
+
+
+TESTS = {
+    "T1": Test(kills.everywhere, 1, 5, "times every point, main"),
+    "T1 agent": Test(partial(kills.everywhere, agent=True), 1, 5, "times every point, main from an Agent stage"),
+    "T1 branch": Test(partial(kills.everywhere, destination="branch"), 0, 5, "times every point, branch"),
+    "T1r": Test(kills.at_random, 150, 2000, "kills"),
+    "T2": Test(durability.order, 200, 5000, "requests that write"),
+    "T3": Test(stalls.before_sending, 50, 500, "stalls before a send"),
+    "T5": Test(bundles.partial, 1, 10, "times every row of 1 to 7"),
+    "T6": Test(overlap.together, 30, 1000, "schedules of 2, 4 or 8 runs"),
+    "T8": Test(ledger_model.compare, 300, 10_000, "sequences of up to 50 steps"),
+    "people on our branch": Test(scenes.people_on_our_branch, 4, 100, "rows drawn on before we come"),
+    "lost files": Test(scenes.lost_files, 2, 50, "projects whose files are gone"),
+    "coarse server": Test(scenes.coarse_server, 2, 50, "projects on a server that rounds"),
+    "T12": Test(scenes.poison, 4, 100, "rows that kill their runs"),
+    "T19": Test(spoiled.ledger, 5, 50, "times each trouble"),
+}
+"""Name -> test. A test of `pr` 0 is run before a release only."""
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A bug in a double of the part that it breaks, and what must turn red with it."""
+
+    double: str
+    run: Callable[..., list[str]]
+    amount: int = 2
+
+    @property
+    def test(self) -> str:
+        function = self.run.func if isinstance(self.run, partial) else self.run
+        return f"{function.__module__.removeprefix('torture.')}.{function.__name__}"
+
+    def violations(self, seed: int) -> list[str]:
+        return self.run(seed, self.amount, double=self.double)
+
+
+_IN_TWOS = partial(bundles.partial, sizes=(2,))
+BUGS = {
+    "random hashes": Bug("RandomNames", kills.at_random),
+    "SDK retries on for writes": Bug("Resending", _IN_TWOS, 1),
+    "bundle executed again": Bug("BundleTwice", _IN_TWOS, 1),
+    "done without read-back": Bug("NoReadBack", partial(_IN_TWOS, destination="branch"), 1),
+    "attempt counted after the work": Bug("AttemptAfterWork", scenes.poison, 1),
+    "NORMAL sync": Bug("NormalSync", durability.order, 12),
+    "done before the receipt": Bug("LateReceipts", kills.at_random),
+    "initialise_labels on main": Bug("OpensMain", kills.at_random),
+    "filter, then save": Bug("FilterThenSave", scenes.people_on_our_branch, 1),
+    "redaction off": Bug("TellsUrls", scenes.lost_files, 1),
+    "read-back without coordinates": Bug("NoCoordinates", scenes.coarse_server, 1),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of everything that is left to chance")
+    parser.add_argument("--minutes", type=float, default=0.0, help="go on towards the full amounts for so long")
+    parser.add_argument("--only", choices=[*TESTS], help="one test, to replay what it found")
+    parser.add_argument("--seeded-bugs", action="store_true", help="show that each bug of the list is found")
+    wanted = parser.parse_args()
+    if wanted.seeded_bugs:
+        return seeded_bugs(wanted.seed)
+    tests = {wanted.only: TESTS[wanted.only]} if wanted.only else TESTS
+    return torture(tests, wanted.seed, wanted.minutes * 60)
+
+
+def torture(tests: dict[str, Test], seed: int, limit_s: float) -> int:
+    """Rounds of PR amounts, each with a seed of its own, until each test has its full amount or the time is over."""
+    began_s, failed, round_, done = time.monotonic(), 0, 0, dict.fromkeys(tests, 0)
+    while round_ == 0 or time.monotonic() - began_s < limit_s:
+        for name, test in tests.items():
+            amount = min(test.pr or 1, test.full - done[name])
+            if amount > 0:
+                failed += _report(name, test, seed + round_, amount)
+                done[name] += amount
+        round_ += 1
+        if all(done[name] >= test.full for name, test in tests.items()):
+            break
+    sys.stdout.write(
+        "".join(f"{name:20} {done[name]:6} of {test.full} {test.unit}\n" for name, test in tests.items())
+    )
+    return int(failed > 0)
+
+
+def _report(name: str, test: Test, seed: int, amount: int) -> int:
+    began_s = time.monotonic()
+    violations = test.run(seed, amount)
+    took_s = time.monotonic() - began_s
+    sys.stdout.write(
+        f"{name:20} {amount:6} {test.unit}: {len(violations)} violations (seed {seed}, {took_s:.0f} s)\n"
+    )
+    sys.stdout.writelines(f"    {one}\n" for one in violations)
+    sys.stdout.flush()
+    return len(violations)
+
+
+def seeded_bugs(seed: int) -> int:
+    missed = 0
+    for name, bug in BUGS.items():
+        found = bug.violations(seed)
+        missed += not found
+        verdict = f"found: {found[0].splitlines()[0][:100]}" if found else "MISSED"
+        sys.stdout.write(f"{name:32} {bug.test:30} {verdict}\n")
+        sys.stdout.flush()
+    sys.stdout.write(f"{len(BUGS) - missed} of {len(BUGS)} found\n")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
