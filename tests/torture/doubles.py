@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from autolabel.states import Job, Move, State
 from encord.http.constants import RequestsSettings
 from encord.objects import LabelRowV2
 from encord.user_client import EncordUserClient
@@ -28,6 +27,7 @@ from autolabel.remote.client import remote_call
 from autolabel.remote.shapes import Content
 from autolabel.remote.sink import MAIN, EncordSink
 from autolabel.remote.source import EncordSource
+from autolabel.states import Job, Move, State
 from autolabel.sync import Ports
 from torture.pushes import Job as Torture
 from torture.pushes import ledger_of

@@ -31,15 +31,15 @@ def wrote(ledger: Ledger, run: str, branch: str, *data_hashes: str, rate: float 
     """A run that got receipts for these rows, and is done with them."""
     mine = job("main" if branch == "main" else "branch")
     announced(ledger, run, mine, *data_hashes)
-    receipt = Receipt(branch, "label", dict.fromkeys(OURS, CAR.feature_hash), "digest", rate)
+    receipt = Receipt(branch, "label", dict.fromkeys(OURS, CAR.feature_hash), "digest", samples_per_second=rate)
     ledger.move(mine, run, [Move(key, State.WRITTEN, receipt=receipt) for key in data_hashes])
     ledger.move(mine, run, [Move(key, State.DONE) for key in data_hashes])
 
 
 def announced(ledger: Ledger, run: str, mine: Job, *data_hashes: str) -> None:
     ledger.start_run(run, mine, "Cars", RECIPE.to_json())
-    ledger.find(mine, run, data_hashes)
-    for state in (State.LEASED, State.INFERRED, State.INTENT):
+    ledger.claim(mine, run, data_hashes, ledger.records(mine))
+    for state in (State.INFERRED, State.INTENT):
         ledger.move(mine, run, [Move(key, state) for key in data_hashes])
 
 
@@ -203,11 +203,18 @@ def test_an_object_is_explained_from_the_ledger_alone(
     name = object_hash(RECIPE.id, "a", CAR.feature_hash, 0)
     announced(ledger, "run", job(), "a")
     ledger.move(
-        job(), "run", [Move("a", State.WRITTEN, receipt=Receipt("main", "l", {name: CAR.feature_hash}, "", rate))]
+        job(),
+        "run",
+        [
+            Move(
+                "a",
+                State.WRITTEN,
+                receipt=Receipt("main", "l", {name: CAR.feature_hash}, "", samples_per_second=rate),
+            )
+        ],
     )
     kept = Job("project-1", RECIPE.id, "branch")
-    ledger.find(kept, "run", ["a"])
-    ledger.move(kept, "run", [Move("a", State.LEASED)])
+    ledger.claim(kept, "run", ["a"], {})
     ledger.put_detections(kept, "run", [Chunk("a", [drive(0), drive(1)], ends_row=True)])
     told = explain(ledger, name)
     assert (told["class"]["name"], told["detector"]["digest"], told["segmenter"]) == (
