@@ -12,7 +12,7 @@ from autolabel.core.assemble import Instance, Placement
 from autolabel.core.overlay import Mark, caption_font_px, marks, tint
 from autolabel.core.picks import Picks, spread
 from autolabel.core.rows import LabelRow, OntologyClass
-from autolabel.errors import PermanentMediaError
+from autolabel.errors import PermanentMediaError, PermanentModelError
 from autolabel.protocols import RGB, Clip, FrameReader
 
 PICTURE_SIDE_PX = 720
@@ -113,7 +113,7 @@ class Album:
                 shown = [index for index in clip.frame_indices if index in wanted]
                 for index, picture, time_s in _frames(self._reader, replace(clip, frame_indices=shown)):
                     yield _picture(index, time_s, picture, places.get(index, []), side_px)
-        except PermanentMediaError:
+        except (PermanentMediaError, PermanentModelError):  # the second: nothing can be decoded here just now
             return
 
 

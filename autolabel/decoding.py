@@ -16,6 +16,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -53,12 +54,14 @@ serve(order)
 class Limits:
     """How long the child may take over one question, in seconds that somebody waits for it.
 
+    Shorter than `worker.Patience`, or the models would be ended for what a file does.
+
     - `grace_s`: any question, and on top
     - `frame_s`: each frame of a video that may have to be decoded on the way.
     """
 
     grace_s: float = 180.0
-    frame_s: float = 0.2
+    frame_s: float = 0.5
 
     def question_s(self, clip: Clip, frames: int) -> float:
         return self.grace_s + self.frame_s * (frames if clip.video_frames is not None else 0)
@@ -268,7 +271,8 @@ class _Child:
 def _end(process: subprocess.Popen[bytes], pipe: socket.socket) -> None:
     pipe.close()
     process.kill()
-    process.wait(END_TIMEOUT_S)
+    with suppress(subprocess.TimeoutExpired):  # a disk that hangs can keep it, and must not keep us
+        process.wait(END_TIMEOUT_S)
 
 
 def _sealed_memory(size: int) -> int:

@@ -59,7 +59,7 @@ class Patience:
     load_s: float = 3600.0
     grace_s: float = 600.0
     frame_s: float = 120.0
-    decode_s: float = 0.2
+    decode_s: float = 0.5
 
     def infer_s(self, clips: Sequence[Clip]) -> float:
         asked = sum(len(clip.frame_indices) for clip in clips)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from autolabel.core.detections import Detections, FrameLabels
+from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px, mask_from_window
 from autolabel.core.prompts import PromptPlan
+from autolabel.errors import PermanentInferenceError
 from autolabel.pipeline import infer
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
 from fakes import BoxShapedSegmenter, Find, ScriptedDetector
@@ -141,3 +144,34 @@ def test_any_batch_gives_the_same_answers(batch: int) -> None:
     answers = [answer for part in parts for answer in labels_of(part, plan, detector, segmenter)]
 
     assert answers == labels_of(frames, plan, detector, segmenter)
+
+
+class WideDetector(ScriptedDetector):
+    """Knows a class more than it was asked for."""
+
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        return [replace(one, scores=np.pad(one.scores, ((0, 0), (0, 1)))) for one in super().detect(images, plan)]
+
+
+class ShiftedSegmenter(BoxShapedSegmenter):
+    """Puts its masks to the right of the frame."""
+
+    def segment(self, images: Sequence[RGB], boxes_xyxy_px: Sequence[NDArray[np.float32]]) -> list[list[Mask]]:
+        right = images[0].shape[1]
+        return super().segment(
+            images, [boxes + np.array([right, 0, right, 0], np.float32) for boxes in boxes_xyxy_px]
+        )
+
+
+@pytest.mark.parametrize(
+    ("detector", "segmenter", "message"),
+    [
+        (WideDetector(CAR), None, "answers with 2 classes where 1 were asked for"),
+        (ScriptedDetector(CAR), ShiftedSegmenter(), "not inside 40x20"),
+    ],
+)
+def test_an_answer_that_does_not_fit_the_question_is_refused(
+    detector: TextDetector, segmenter: BoxSegmenter | None, message: str
+) -> None:
+    with pytest.raises(PermanentInferenceError, match=message):
+        labels_of([(0, blank())], plan_of("car", shape="bitmask"), detector, segmenter)

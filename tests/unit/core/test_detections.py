@@ -79,3 +79,12 @@ def test_malformed_detections_are_refused_with_what_is_wrong(
 def test_masks_must_be_one_a_box() -> None:
     with pytest.raises(ValueError, match="expected 1 masks, got 0"):
         Detections(ONE_BOX, ONE_SCORE, masks=())
+
+
+@pytest.mark.parametrize(
+    ("window_xyxy_px", "score"),
+    [((-1, 0, 4, 4), 0.9), ((3, 0, 3, 4), 0.9), ((0, 0, 4, 4), float("nan")), ((0, 0, 4, 4), 1.5)],
+)
+def test_a_mask_that_cannot_be_is_refused(window_xyxy_px: tuple[int, int, int, int], score: float) -> None:
+    with pytest.raises(ValueError, match="a mask's"):
+        Mask(window_xyxy_px, b"", score)

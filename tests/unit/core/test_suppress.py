@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from autolabel.core.detections import Detections
 from autolabel.core.geometry import box_iou
 from autolabel.core.prompts import ClassPlan, PromptPlan
-from autolabel.core.suppress import MIN_BOX_AREA_PX, Kept, suppress
+from autolabel.core.suppress import MIN_BOX_AREA_PX, MOST_CANDIDATES, Kept, suppress
 
 SIZE_PX = (100, 80)
 NMS_IOU, CROSS_CLASS_IOU = 0.5, 0.8
@@ -88,6 +88,14 @@ def test_a_cap_keeps_the_best_and_counts_the_rest() -> None:
 
     assert kept.index.tolist() == [4, 3, 2]
     assert kept.dropped_by_cap == {"car": 2}
+
+
+def test_of_a_flood_the_best_are_looked_at_and_the_rest_is_counted_as_cut_by_the_cap() -> None:
+    scores = [{"car": 0.9}, *({"dog": 0.6}, {"car": 0.5}) * MOST_CANDIDATES]
+    kept = kept_of(detections(*((SQUARE if i else ELSEWHERE, score) for i, score in enumerate(scores))))
+
+    assert kept.index[0] == 0
+    assert kept.dropped_by_cap == {"dog": 1, "car": MOST_CANDIDATES}
 
 
 def test_nothing_found_is_nothing_kept() -> None:
