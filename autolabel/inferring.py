@@ -31,6 +31,7 @@ from autolabel.tracking import BoxTracker, by_class
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
 SUSPECT_ATTEMPTS = 2
+MAY_BE_THE_DEVICE = frozenset({Reason.INVALID_OUTPUT, Reason.OOM})
 DOWNLOAD_RUNS = 3
 """Runs in which a row's media were not to be had, while others were, until it is set aside."""
 
@@ -205,7 +206,7 @@ class Inferring:
 
     def _trusted(self, ended: Sequence[Inferred]) -> Iterator[Inferred]:
         """Rows on which the models fail wait for one that shows the models to be well: only then is it the rows."""
-        failed = [one for one in ended if one[1] and one[1].reason == Reason.INVALID_OUTPUT]
+        failed = [one for one in ended if one[1] and one[1].reason in MAY_BE_THE_DEVICE]
         self._unanswered += failed
         yield from (one for one in ended if one not in failed)
         if any(failure is None and self._is_fresh(row) for row, failure in ended):

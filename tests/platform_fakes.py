@@ -262,6 +262,7 @@ class ScriptedInference:
         self.dies_at: int | None = None
         self.fails_at: int | None = None
         self.breaks_at: int | None = None
+        self.has_memory = True
         self._is_broken = False
         self.sees_until = self.crowded_until = sys.maxsize
 
@@ -281,6 +282,8 @@ class ScriptedInference:
         return [self._answer(clip) for clip in clips]
 
     def _answer(self, clip: Clip) -> list[FrameLabels] | ClipFailure:
+        if not self.has_memory:
+            return ClipFailure(Reason.OOM, "the device has no memory for one frame")
         if self.fails_at in clip.frame_indices:
             return ClipFailure(Reason.FRAME_COUNT, "frames are missing")
         self.indices += clip.frame_indices

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import requests
 
@@ -170,7 +171,8 @@ def arena_for(test: str, projects: int) -> Iterator[Arena]:
 
 def _furnish(folder: Path, count: int) -> dict[bool, list[str]]:
     """The log of a sandbox that has had all this done to it."""
-    store = Store(Log(folder / "log.jsonl"), now=lambda: datetime.now(UTC))
+    draft = _Draft()
+    store = Store(cast(Log, draft), now=lambda: datetime.now(UTC))
     now, made = store.now(), derived_uuid("torture")
     ontology = Ontology(derived_uuid("torture", "ontology"), "Tools", "", EDITOR, now, now)
     dataset = Dataset(derived_uuid("torture", "dataset"), "Data", "", made, now)
@@ -189,7 +191,23 @@ def _furnish(folder: Path, count: int) -> dict[bool, list[str]]:
     (folder / "blobs").mkdir(exist_ok=True)
     for item in (*items, *frames):
         (folder / "blobs" / item.uuid).write_bytes(item.uuid.encode())
-    return {agent: [_add(store, ontology, dataset, units, agent, i) for i in range(count)] for agent in (False, True)}
+    free = {agent: [_add(store, ontology, dataset, units, agent, i) for i in range(count)] for agent in (False, True)}
+    (folder / "log.jsonl").write_text("".join(draft.lines), encoding="utf-8")
+    return free
+
+
+class _Draft:
+    """A log that is written once, whole."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def since(self, _first: int) -> Iterator[Json]:
+        return iter(())
+
+    def append(self, entry: Json) -> None:
+        line = {"n": len(self.lines), **entry}
+        self.lines.append(json.dumps(line, separators=(",", ":"), sort_keys=True) + "\n")
 
 
 def _items(folder: str, now: str) -> tuple[list[Item], list[Item]]:

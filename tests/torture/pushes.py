@@ -14,9 +14,9 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -185,11 +185,12 @@ def push(job: Job) -> int:
     """As `autolabel push --yes`, less what it prints."""
     from torture import doubles
 
-    with open_session(settings_of(job), job.project) as session:
+    with ExitStack() as stack:
+        session = stack.enter_context(open_session(settings_of(job), job.project))
+        ledger = stack.enter_context(closing(ledger_of(job)))
         lookout = HashedInference(session.recipe.plan.classes, job.poison)
-        with closing(ledger_of(job)) as ledger:
-            ports = replace(session.ports, inference=lookout, ledger=ledger)
-            return _execute(replace(session, ports=doubles.swapped(job, ports, session)), job)
+        session = replace(session, ports=replace(session.ports, inference=lookout, ledger=ledger))
+        return _execute(doubles.broken(session, job.double, partial(ledger_of, job)), job)
 
 
 def ledger_of(job: Job, kind: type[Ledger] = Ledger) -> Ledger:

@@ -70,6 +70,7 @@ BUGS = {
     "bundle executed again": Bug("BundleTwice", _IN_TWOS, 1),
     "done without read-back": Bug("NoReadBack", partial(_IN_TWOS, destination="branch"), 1),
     "attempt counted after the work": Bug("AttemptAfterWork", scenes.poison, 1),
+    "lease-only writer": Bug("LeaseOnly", partial(stalls.before_sending, destination="agent-stage"), 4),
     "NORMAL sync": Bug("NormalSync", durability.order, 12),
     "done before the receipt": Bug("LateReceipts", kills.at_random),
     "initialise_labels on main": Bug("OpensMain", kills.at_random),

@@ -296,6 +296,16 @@ def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows
     assert State.SET_ASIDE not in bench.states().values()
 
 
+def test_a_device_without_memory_ends_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(3)))
+    bench.inference.has_memory = False
+    with pytest.raises(PermanentModelError, match="no memory for one frame"):
+        bench.push()
+    assert State.SET_ASIDE not in bench.states().values()
+    bench.inference.has_memory = True
+    assert bench.push().tally.labelled == 3
+
+
 def test_a_row_under_which_whole_runs_die_is_given_up_in_the_end(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(2)))
     bench.ledger.start_run("dead", bench.plan().job, "Cars", {})
