@@ -15,11 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-<<<<<<< HEAD
-=======
-from autolabel.states import Job, Move, State
 from encord.http.bundle import Bundle
->>>>>>> proof
 from encord.http.constants import RequestsSettings
 from encord.objects import LabelRowV2
 from encord.user_client import EncordUserClient
@@ -37,16 +33,10 @@ from autolabel.remote.client import Connection
 from autolabel.remote.shapes import Content
 from autolabel.remote.sink import MAIN, EncordSink
 from autolabel.remote.source import EncordSource
-<<<<<<< HEAD
 from autolabel.states import Job, Move, State
-from autolabel.sync import Ports
-from torture.pushes import Job as Torture
-from torture.pushes import ledger_of
-=======
 from autolabel.sync import Run
 
 # ------------------------------------------------------------------------------------------------ sinks
->>>>>>> proof
 
 
 class RandomNames(EncordSink):
