@@ -156,10 +156,12 @@ def remote_call(doing: str) -> Iterator[None]:
         yield
     except (sdk.EncordException, requests.RequestException, AttributeError) as error:
         ours = _translated(error, doing)
+        if isinstance(error, sdk.RateLimitExceededError):
+            line.pace.slower()
         if isinstance(ours, TransientServiceError):
             line.circuit.failed()
-        elif isinstance(error, sdk.RateLimitExceededError):
-            line.pace.slower()
+        else:  # a refusal is an answer
+            line.circuit.answered()
         raise ours from error
     line.circuit.answered()
     line.pace.faster()

@@ -124,8 +124,7 @@ class EncordSource:
         except PermanentAccessError as error:
             if not self._serves_others(row, if_none=False):
                 raise
-            message = f"{error}, though it signs other files of the project"
-            raise PermanentMediaError(Reason.DOWNLOAD, message) from error
+            raise TransientMediaError(f"{error}, though it signs other files of the project") from error
         except (TransientServiceError, TransientMediaError) as error:
             was_signed = isinstance(error, TransientMediaError)
             is_own = self._serves_others(row, if_none=was_signed)
