@@ -71,11 +71,9 @@ def encord_agents(saves: str) -> Tool:
     )
 
 
-TOOLS = (
-    *(autolabel(destination) for destination in Destination if destination != Destination.BRANCH),
-    encord_agents("batched"),
-    encord_agents("single"),
-)
+def tools() -> list[Tool]:
+    ours = [autolabel(destination) for destination in Destination if destination != Destination.BRANCH]
+    return [*ours, encord_agents("batched"), encord_agents("single")]
 
 
 @dataclass
@@ -179,7 +177,7 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("compare.json"), help="where the figures go as JSON")
     wanted = arguments.parse_args()
     outcomes: list[Outcome] = []
-    for tool in TOOLS:
+    for tool in tools():
         outcome = Outcome(tool.name, undisturbed_s=undisturbed_s(tool))
         for seed in wanted.seeds:
             disturb(tool, seed, outcome)

@@ -25,7 +25,7 @@ class Find:
         """(POINTS, 2) corners of a star that fills the box: every one of them is needed to draw it."""
         left, top, right, bottom = self.box_xyxy_norm
         angles = np.arange(POINTS) * (2 * math.pi / POINTS)
-        radii = np.where(np.arange(POINTS) % 2, 0.36, 0.5)[:, None]
+        radii = np.where(np.arange(POINTS) % 2, 0.42, 0.5)[:, None]
         star = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii + 0.5
         return star * (right - left, bottom - top) + (left, top)
 
