@@ -19,8 +19,7 @@ from encord.objects import Shape
 
 from autolabel.core.rows import Destination
 from benching.disturbance import People, Runs, plan_faults, plan_kills, run_until
-from benching.finds import find
-from benching.pushed import RECIPE, SECONDS_A_PICTURE
+from benching.finds import RECIPE, SECONDS_A_PICTURE, find
 from benching.world import STAGE, World, objects_of, open_world
 
 ROWS = 100

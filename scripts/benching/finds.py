@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+FAMILY = "fake"
+RECIPE = f'detector: {{family: {FAMILY}, weights: "bundled:detector"}}\n'
+SECONDS_A_PICTURE = 0.03
 OBJECTS = 5
 POINTS = 60
 CELLS = 3
