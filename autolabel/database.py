@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writing = threading.Lock()  # SQLite itself lets a writer sleep, for up to 0.1 s, and look again
         self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
         sa.event.listen(self._engine, "connect", on_connect)
         sa.event.listen(self._engine, "begin", on_begin)
@@ -69,7 +71,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction, alone from its beginning, on the disk when the block ends."""
-        with self._trusted(), self._engine.connect().execution_options(writes=True) as db, db.begin():
+        with self._trusted(), self._writing, self._engine.connect().execution_options(writes=True) as db, db.begin():
             yield db
 
     @contextmanager

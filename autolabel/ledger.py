@@ -16,11 +16,12 @@ from autolabel.core.rows import MAIN_BRANCH, Reason
 from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
-from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, UNDO
+from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, UNDO, upsert
 from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
 
 LEASE_S = 900.0
 """What a run has claimed is its own for so long after its last step: much longer than any one chunk takes."""
+READ_CHUNKS = 2
 
 _NO_TROUBLE = {"attempts": 0, "failed_downloads": 0}
 
@@ -149,13 +150,12 @@ class Ledger:
     ) -> dict[str, str]:
         """Make rows this run's own, where they are free; for the others, whose they are."""
         known = self._records(db, sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes)))
+        self._add(db, job, run_id, [key for key in data_hashes if key not in known])
         elsewhere: dict[str, str] = {}
         for key in data_hashes:
             if (now := known.get(key)) is None:
-                values = {**_key(job), "data_hash": key, "state": State.FOUND, "attempts": 0, "run_id": run_id}
-                db.execute(ROW.insert().values(values))
-                self._log(db, job, run_id, Move(key, State.FOUND))
-            elif now != seen.get(key) if now.state in SETTLED else self._is_held(db, now.run_id, run_id):
+                continue
+            if now != seen.get(key) if now.state in SETTLED else self._is_held(db, now.run_id, run_id):
                 elsewhere[key] = now.run_id
             else:
                 ended = now.state in ENDS
@@ -164,6 +164,12 @@ class Ledger:
                 if ended or now.state == State.LEASED:
                     self._apply(db, job, run_id, [Move(key, State.FOUND)])
         return elsewhere
+
+    def _add(self, db: sa.Connection, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
+        if data_hashes:
+            values = {**_key(job), "state": State.FOUND, "attempts": 0, "run_id": run_id}
+            db.execute(ROW.insert(), [{**values, "data_hash": key} for key in data_hashes])
+            self._log(db, job, run_id, [Move(key, State.FOUND) for key in data_hashes])
 
     def _is_held(self, db: sa.Connection, owner: str, run_id: str) -> bool:
         """Whether a row's run is another one that lives and took a step within its lease."""
@@ -211,10 +217,13 @@ class Ledger:
             mine = sa.and_(_of(job), ROW.c.data_hash.in_(asked), ROW.c.run_id == run_id)
             owned = frozenset(db.scalars(sa.select(ROW.c.data_hash).where(mine)))
             kept = [chunk for chunk in chunks if chunk.data_hash in owned]
-            for chunk in kept:
-                key = {"recipe_id": job.recipe_id, "data_hash": chunk.data_hash, "chunk": chunk.frames[0].frame_index}
-                values = {"body": pack(list(chunk.frames)), "ends_row": chunk.ends_row}
-                db.execute(insert(DETECTIONS).values(**key, **values).on_conflict_do_update(None, set_=values))
+            packed = [
+                {"recipe_id": job.recipe_id, "data_hash": chunk.data_hash, "chunk": chunk.frames[0].frame_index}
+                | {"body": pack(list(chunk.frames)), "ends_row": chunk.ends_row}
+                for chunk in kept
+            ]
+            if packed:
+                db.execute(upsert(DETECTIONS), packed)
             db.execute(ROW.update().where(mine).values(_NO_TROUBLE))
             self._apply(db, job, run_id, [Move(chunk.data_hash, State.INFERRED) for chunk in kept if chunk.ends_row])
             return owned
@@ -225,14 +234,17 @@ class Ledger:
             return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(_all_detections(recipe_id))))
 
     def detections(self, recipe_id: str, data_hash: str) -> Iterator[FrameLabels]:
-        """What inference said of a row so far, in frame order; one chunk in memory at a time."""
-        where = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.data_hash == data_hash)
-        with self._database.read() as db:
-            chunks = db.scalars(sa.select(DETECTIONS.c.chunk).where(where).order_by(DETECTIONS.c.chunk)).all()
-        for chunk in chunks:
+        """What inference said of a row so far, in frame order; READ_CHUNKS in memory at a time, packed."""
+        of_row = sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.data_hash == data_hash)
+        query = sa.select(DETECTIONS.c.chunk, DETECTIONS.c.body).order_by(DETECTIONS.c.chunk).limit(READ_CHUNKS)
+        last, ended = -1, False
+        while not ended:
             with self._database.read() as db:
-                body = db.scalars(sa.select(DETECTIONS.c.body).where(where, DETECTIONS.c.chunk == chunk)).one()
-            yield from unpack(body)
+                found = db.execute(query.where(of_row, DETECTIONS.c.chunk > last)).all()
+            for chunk in found:
+                yield from unpack(chunk.body)
+                last = chunk.chunk
+            ended = len(found) < READ_CHUNKS
 
     def our_hashes(self, project_hash: str) -> dict[str, dict[str, str]]:
         """Data hash -> object hash -> the recipe whose receipt names it there."""
@@ -319,30 +331,33 @@ class Ledger:
             return [dict(row) for row in found]
 
     def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
-        """The steps of rows that are the run's own."""
-        moved = set()
-        for move in moves:
-            where = sa.and_(_of(job), ROW.c.data_hash == move.data_hash)
-            now, owner = db.execute(sa.select(ROW.c.state, ROW.c.run_id).where(where)).first() or (None, run_id)
-            if owner != run_id:
-                continue
-            if now is None or move.state not in ALLOWED[State(now)]:
+        """The steps of rows that are the run's own. A statement a table, not a row: it costs more than its rows."""
+        asked = ROW.c.data_hash.in_([move.data_hash for move in moves])
+        stands = sa.select(ROW.c.data_hash, ROW.c.state, ROW.c.run_id).where(_of(job), asked)
+        rows = {key: (State(state), owner) for key, state, owner in db.execute(stands)}
+        states = {key: state for key, (state, owner) in rows.items() if owner == run_id}
+        mine = [move for move in moves if move.data_hash in states or move.data_hash not in rows]
+        for move in mine:
+            now = states.get(move.data_hash)
+            if now is None or move.state not in ALLOWED[now]:
                 raise PermanentLedgerError(
                     f"row {move.data_hash} cannot go from {now} to {move.state}; this is a bug"
                 )
-            values = {"state": move.state, "reason": move.reason, "message": move.message}
-            if move.intent_digest:
-                values["intent_digest"] = move.intent_digest
-            db.execute(ROW.update().where(where).values(values))
-            if move.receipt:
-                self._keep_receipt(db, job, run_id, move.data_hash, move.receipt)
-            self._log(db, job, run_id, move)
-            moved.add(move.data_hash)
-        return frozenset(moved)
+            states[move.data_hash] = move.state
+        if mine:
+            db.execute(
+                _MOVE.where(_of(job)), [{f"its_{name}": getattr(move, name) for name in _STEP} for move in mine]
+            )
+            self._log(db, job, run_id, mine)
+        if receipts := [self._receipt(job, run_id, move.data_hash, move.receipt) for move in mine if move.receipt]:
+            db.execute(upsert(RECEIPT), receipts)
+        return frozenset(move.data_hash for move in mine)
 
-    def _keep_receipt(self, db: sa.Connection, job: Job, run_id: str, data_hash: str, receipt: Receipt) -> None:
-        key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash}
-        values = {
+    def _receipt(self, job: Job, run_id: str, data_hash: str, receipt: Receipt) -> dict[str, Any]:
+        return {
+            "project_hash": job.project_hash,
+            "recipe_id": job.recipe_id,
+            "data_hash": data_hash,
             "branch": receipt.branch,
             "label_hash": receipt.label_hash,
             "objects": json.dumps(dict(receipt.objects)),
@@ -352,11 +367,18 @@ class Ledger:
             "at": self._clock(),
             "edited_at": receipt.edited_at_s,
         }
-        db.execute(insert(RECEIPT).values(**key, **values).on_conflict_do_update(None, set_=values))
 
-    def _log(self, db: sa.Connection, job: Job, run_id: str, move: Move) -> None:
-        values = {"at": self._clock(), "run_id": run_id, "data_hash": move.data_hash, "destination": job.destination}
-        db.execute(EVENT.insert().values(**values, state=move.state, reason=move.reason))
+    def _log(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> None:
+        values = {"at": self._clock(), "run_id": run_id, "destination": job.destination}
+        steps = [{"data_hash": move.data_hash, "state": move.state, "reason": move.reason} for move in moves]
+        db.execute(EVENT.insert(), [values | step for step in steps])
+
+
+_STEP = ("data_hash", "state", "reason", "message", "intent_digest")
+_ITS: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"its_{name}") for name in _STEP}
+_MOVE = ROW.update().where(ROW.c.data_hash == _ITS["data_hash"])
+_MOVE = _MOVE.values({name: _ITS[name] for name in ("state", "reason", "message")})
+_MOVE = _MOVE.values(intent_digest=sa.func.coalesce(_ITS["intent_digest"], ROW.c.intent_digest))
 
 
 def _key(job: Job) -> dict[str, str]:

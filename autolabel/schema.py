@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
 
 VERSION = 7
 
@@ -94,3 +95,10 @@ MIGRATIONS = {
     "PRIMARY KEY (project_hash, recipe_id, data_hash, branch))",
 }
 """From each schema version to the next."""
+
+
+def upsert(table: sa.Table) -> sa.Executable:
+    """Puts rows into the table, in place of those with their keys."""
+    adding = insert(table)
+    columns = [column.name for column in table.c if not column.primary_key]
+    return adding.on_conflict_do_update(None, set_={name: adding.excluded[name] for name in columns})

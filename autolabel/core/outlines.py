@@ -92,7 +92,8 @@ def _along_edges(ring: Ring) -> Ring:
     """A point near the middle of every pixel edge: of a staircase they lie on the slope that it stands for."""
     steps = np.roll(ring, -1, axis=0) - ring
     lengths = abs(steps).sum(axis=1).astype(int)
-    along = np.concatenate([np.arange(length, dtype=np.float32) + NEAR_MIDDLE for length in lengths])
+    begins = np.cumsum(lengths) - lengths
+    along = (np.arange(lengths.sum()) - begins.repeat(lengths)).astype(np.float32) + np.float32(NEAR_MIDDLE)
     points: Ring = ring.repeat(lengths, axis=0) + np.sign(steps).repeat(lengths, axis=0) * along[:, None]
     return points
 
@@ -116,7 +117,7 @@ def _simplified_ring(ring: Ring, exact: Ring, tolerance_px: float) -> Ring:
 
 
 def _iou(a: BoolArray, b: BoolArray) -> float:
-    return float((a & b).sum() / (a | b).sum())
+    return float(np.count_nonzero(a & b) / np.count_nonzero(a | b))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from encord.objects import Shape
 from autolabel.core.rows import Destination
 from benching.world import open_world
 
-ROWS = 300
+ROWS = 200
 ROUNDS = 3
 SHAPES = {"5 boxes": Shape.BOUNDING_BOX, "5 polygons of 60 points": Shape.POLYGON}
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+FAMILY = "fake"
+RECIPE = f'detector: {{family: {FAMILY}, weights: "bundled:detector"}}\n'
+SECONDS_A_PICTURE = 0.03
 OBJECTS = 5
 POINTS = 60
 CELLS = 3
@@ -25,7 +28,7 @@ class Find:
         """(POINTS, 2) corners of a star that fills the box: every one of them is needed to draw it."""
         left, top, right, bottom = self.box_xyxy_norm
         angles = np.arange(POINTS) * (2 * math.pi / POINTS)
-        radii = np.where(np.arange(POINTS) % 2, 0.36, 0.5)[:, None]
+        radii = np.where(np.arange(POINTS) % 2, 0.42, 0.5)[:, None]
         star = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii + 0.5
         return star * (right - left, bottom - top) + (left, top)
 

@@ -10,11 +10,7 @@ from autolabel import __main__, models
 from autolabel.core.detections import Detections
 from autolabel.core.prompts import PromptPlan
 from autolabel.protocols import RGB, TextDetector
-from benching.finds import find
-
-FAMILY = "fake"
-SECONDS_A_PICTURE = 0.03
-RECIPE = f'detector: {{family: {FAMILY}, weights: "bundled:detector"}}\n'
+from benching.finds import FAMILY, SECONDS_A_PICTURE, find
 
 
 class FakeDetector:
