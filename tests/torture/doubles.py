@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from autolabel.states import Job, Move, State
 from encord.http.bundle import Bundle
 from encord.http.constants import RequestsSettings
 from encord.objects import LabelRowV2
@@ -34,6 +33,7 @@ from autolabel.remote.client import Connection
 from autolabel.remote.shapes import Content
 from autolabel.remote.sink import MAIN, EncordSink
 from autolabel.remote.source import EncordSource
+from autolabel.states import Job, Move, State
 from autolabel.sync import Run
 
 # ------------------------------------------------------------------------------------------------ sinks
@@ -166,9 +166,8 @@ class NormalSync(Ledger):
     """Commits that a power cut may take back."""
 
     def __init__(self, *arguments: Any) -> None:
+        sa.event.listen(sa.pool.Pool, "checkout", lambda raw, *_: raw.execute("PRAGMA synchronous = NORMAL").close())
         super().__init__(*arguments)
-        self._engine.dispose()
-        sa.event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = NORMAL").close())
 
 
 class AttemptAfterWork(Ledger):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import hypothesis
-from autolabel.states import ENDS, SETTLED, Chunk, Job, Move, Record, State
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -16,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from autolabel.core.detections import FrameLabels
 from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import Ledger
+from autolabel.states import ENDS, SETTLED, Chunk, Job, Move, Record, State
 from history import STEPS
 
 STEPS_AN_EXAMPLE = 50

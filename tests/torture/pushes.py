@@ -24,7 +24,6 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import psutil
 import sqlalchemy as sa
-from autolabel.locks import is_held
 from numpy.typing import NDArray
 
 from autolabel.bootstrap import Session, open_session
@@ -33,6 +32,7 @@ from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import ClassPlan, needs_mask
 from autolabel.errors import AutolabelError
 from autolabel.ledger import Ledger
+from autolabel.locks import is_held
 from autolabel.protocols import Clip, ClipFailure
 from autolabel.settings import Settings
 from torture import points
