@@ -166,9 +166,8 @@ class NormalSync(Ledger):
     """Commits that a power cut may take back."""
 
     def __init__(self, *arguments: Any) -> None:
+        sa.event.listen(sa.pool.Pool, "checkout", lambda raw, *_: raw.execute("PRAGMA synchronous = NORMAL").close())
         super().__init__(*arguments)
-        self._engine.dispose()
-        sa.event.listen(self._engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = NORMAL").close())
 
 
 class AttemptAfterWork(Ledger):
