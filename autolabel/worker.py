@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -183,6 +184,7 @@ class InferenceProcess:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._load, theirs), name="inference", daemon=True)
+        resource_tracker.ensure_running()  # else the first start does so, which unblocks what is blocked here
         # Ctrl-C reaches every process of the terminal, but what it means is the parent's to say. A blocked signal
         # stays blocked in the child from its first instruction; a handler set there would come too late.
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

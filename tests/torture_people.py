@@ -19,10 +19,11 @@ from typing import Any
 import requests
 
 from autolabel.core.rows import Destination
-from autolabel.ledger import Job, Ledger, State
+from autolabel.ledger import Ledger
 from autolabel.plan import LOOK_AGAIN_S
 from autolabel.remote.sink import EncordSink
 from autolabel.sandbox import running
+from autolabel.states import Job, State
 from quick_pushes import Desk
 
 Json = dict[str, Any]
