@@ -28,6 +28,7 @@ GUARD_ROWS, GUARD_FRAMES = 20, 200
 GUARD_LEAST_FRAMES = 20
 GUARD_SHARE = 0.30
 HAND_OVER_ROWS = 50
+LEAVE_ROWS = 500
 WRITE_FRAMES_A_ROW = 25
 """A row of so many frames more takes the place of another row in a request: requests stay of one size."""
 
@@ -125,7 +126,9 @@ class Run:
         """Record what the plan leaves alone, and what is gone."""
         plan = self.plan
         news = {row.data_hash: why for row, why in plan.left_alone if _reason_on_record(plan, row) != why}
-        self._ledger.leave(self._job, self.id, news | dict.fromkeys(plan.gone, Reason.GONE), plan.records)
+        news |= dict.fromkeys(plan.gone, Reason.GONE)
+        for batch in in_batches(news.items(), LEAVE_ROWS):
+            self._ledger.leave(self._job, self.id, dict(batch), plan.records)
         self._ledger.note_edits(self._job.project_hash, plan.noted)
 
     def _peek(self, stream: Iterator[Inferred]) -> list[Inferred]:

@@ -51,6 +51,8 @@ class EncordSink:
         self._connection = connection
         self._branch = branch
         self._max_row_bytes = max_row_bytes
+        self._read_back: dict[str, _Served] = {}
+        """The branch rows of the latest save, as served; each is good for one copy."""
 
     def save_to_branch(self, writes: Sequence[Write]) -> Mapping[str, Outcome]:
         return self._isolated_save(self._branch, writes, None)
@@ -156,11 +158,13 @@ class EncordSink:
     def _copy(self, rows: Sequence[LabelRow], include_assigned: bool) -> dict[str, Outcome]:
         """Look at `main` once more, copy where it is still free, then read both sides and compare."""
         listed = {row.data_hash: row for row in self._list(MAIN, [row.data_hash for row in rows])}
-        skipped = skipped_tasks(self._connection.project)
+        skipped = skipped_tasks(self._connection.project, list(listed))
         taken = {row.data_hash: _taken(row, listed.get(row.data_hash), skipped, include_assigned) for row in rows}
         outcomes: dict[str, Outcome] = {key: Left(reason) for key, reason in taken.items() if reason is not None}
         free = [key for key, reason in taken.items() if reason is None]
-        on_branch = {key: served.row for key, served in self._read(self._branch, free).items()}
+        known = {key: self._read_back.pop(key) for key in free if key in self._read_back}
+        known |= self._read(self._branch, [key for key in free if key not in known])
+        on_branch = {key: served.row for key, served in known.items()}
         lost = Refused(Reason.READ_BACK, f"its row on branch {self._branch} is gone")
         outcomes |= {key: lost for key in free if key not in on_branch}
         expected = {key: shapes.from_platform(row) for key, row in on_branch.items()}
@@ -183,6 +187,8 @@ class EncordSink:
         `unattended`: rows that people cannot have come to since they were written.
         """
         served = self._read(branch, list(expected))
+        if branch == self._branch:
+            self._read_back = dict(served)
         return {
             key: _judge(branch, items, served.get(key), attended=branch == MAIN and key not in unattended)
             for key, items in expected.items()

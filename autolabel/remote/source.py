@@ -215,13 +215,14 @@ def _whole(row: LabelRow) -> _Picture:
     return _Picture(clip, row.data_hash)
 
 
-def skipped_tasks(project: EncordProject) -> frozenset[str]:
-    """Data hashes of tasks that a person skipped at the first human stage."""
+def skipped_tasks(project: EncordProject, data_hashes: list[str] | None = None) -> frozenset[str]:
+    """Data hashes of tasks, all or those of some data units, that a person skipped at the first human stage."""
     stage = next((stage for stage in project.workflow.stages if isinstance(stage, AnnotationStage)), None)
     if stage is None:
         return frozenset()
     with remote_call(f"listing skipped tasks at {stage.title}"):
-        return frozenset(str(task.data_hash) for task in stage.get_tasks(status=AnnotationTaskStatus.SKIPPED))
+        tasks = stage.get_tasks(data_hash=data_hashes, status=AnnotationTaskStatus.SKIPPED)
+        return frozenset(str(task.data_hash) for task in tasks)
 
 
 def unclaimed_tasks(
