@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -121,7 +121,8 @@ def broken_receipts(platform: Platform, books: Sequence[Book]) -> list[str]:
         for receipt in book.receipts:
             changes = platform.of_row(receipt["data_hash"], receipt["branch"])
             if receipt["project_hash"] in {c.after["project_hash"] for c in changes} or _is_known(platform, receipt):
-                found += _broken(receipt, changes, is_undone=_key(receipt) in undone)
+                given_s = receipt["at"] if book.tells_time else float("inf")
+                found += _broken(receipt, changes, given_s, is_undone=_key(receipt) in undone)
         kept = {_key(receipt) for receipt in book.receipts}
         for steps in _steps(book).values():
             for earlier, later in pairwise(steps):
@@ -134,9 +135,9 @@ def _is_known(platform: Platform, receipt: Json) -> bool:
     return any(change.after["project_hash"] == receipt["project_hash"] for change in platform.rows)
 
 
-def _broken(receipt: Json, changes: Sequence[Change], *, is_undone: bool) -> Iterator[str]:
+def _broken(receipt: Json, changes: Sequence[Change], given_s: float, *, is_undone: bool) -> Iterator[str]:
     about = f"of {receipt['data_hash']} on {receipt['branch']}"
-    ever = {name for change in changes if change.at_s <= receipt["at"] for name in hashes(change.after)}
+    ever = {name for change in changes if change.at_s <= given_s for name in hashes(change.after)}
     yield from (
         f"I3: a receipt names {name} {about}, which never stood there" for name in receipt["objects"].keys() - ever
     )
@@ -204,6 +205,7 @@ def forbidden_steps(books: Sequence[Book]) -> list[str]:
 def unannounced_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
     """I6: no write without its intent; on main directly only at an Agent stage, by the owner; no task moved early."""
     began_s = min((book.began_s for book in books), default=float("inf"))
+    tell_time = all(book.tells_time for book in books)
     found: list[str] = []
     for change in platform.rows:
         if not change.by_machine or change.at_s < began_s:
@@ -213,19 +215,20 @@ def unannounced_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
         states = _states_before(books, change)
         if (adds or change.before is None) and "intent" not in states:
             found.append(f"I6: written without an intent: {change.where}")
-        elif adds and direct and states[-1] != "intent":
+        elif adds and direct and tell_time and states[-1] != "intent":
             found.append(f"I6: written by a run that had lost the row ({states[-1]}): {change.where}")
         if direct and _stage_at(platform, change) != "AGENT":
             found.append(f"I6: main was written although its task is not at an Agent stage: {change.where}")
         if change.event == "labels_copied" and change.after["branch"] == MAIN and change.before is not None:
             found.append(f"I6: a copy replaced what stood there: {change.where}")
-    return found + [
-        f"I6: moved on before its receipt was kept: {c.where}" for c in platform.tasks if _early(books, c)
-    ]
+    early = [change for change in platform.tasks if tell_time and _early(books, change)]
+    return found + [f"I6: moved on before its receipt was kept: {change.where}" for change in early]
 
 
 def _states_before(books: Sequence[Book], change: Change) -> list[str]:
-    return [event["state"] for event in _about(books, change) if event["at"] <= change.at_s]
+    """What the ledgers say of its row up to then; one with a clock of its own, whenever."""
+    timed = all(book.tells_time for book in books)
+    return [event["state"] for event in _about(books, change) if not timed or event["at"] <= change.at_s]
 
 
 def _about(books: Sequence[Book], change: Change) -> list[Json]:
@@ -267,10 +270,10 @@ def needless_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
     return found
 
 
-def leaks(folder: Path, canaries: Iterable[bytes] = ()) -> list[str]:
-    """I9: no secret, and no signed URL, in any byte of any file."""
+def leaks(folder: Path, canaries: Iterable[bytes] = (), apart: Collection[Path] = ()) -> list[str]:
+    """I9: no secret, and no signed URL, in any byte of any file; folders in `apart` are somebody else's."""
     patterns = [re.compile(SIGNED_URL), *(re.compile(re.escape(canary)) for canary in canaries)]
-    files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
+    files = [path for path in folder.rglob("*") if path.is_file() and not {*path.parents} & {*apart}]
     return [
         f"I9: {path.relative_to(folder)} holds a secret: {pattern.pattern[:12]!r}..."
         for path in files

@@ -86,12 +86,13 @@ def _history_holds(tmp_path: Path) -> Iterator[None]:
     before = _resources()
     yield
     found = history.left_behind(before, _resources(), {"files": FILES_MARGIN})
-    platform = read_log(entry for log in sorted(tmp_path.rglob("log.jsonl")) for entry in _entries(log))
+    logs = sorted(tmp_path.rglob("log.jsonl"))
+    platform = read_log(entry for log in logs for entry in _entries(log))
     ledgers = sorted(tmp_path.rglob("ledger.sqlite"))
     found += history.check(platform, [read_ledger(path) for path in ledgers])
     keys = [key.read_bytes().splitlines()[1] for key in tmp_path.rglob("sandbox_key")]
     for home in (path.parent for path in ledgers):
-        found += history.leaks(home, keys)
+        found += history.leaks(home, keys, [log.parent for log in logs])
     if found:
         pytest.fail("\n".join(found), pytrace=False)
 

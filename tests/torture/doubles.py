@@ -159,7 +159,15 @@ class TellsUrls(EncordSource):
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
         (item,) = self._connection.client.get_storage_items([row.item_uuid], sign_url=True)
-        raise PermanentMediaError(Reason.DOWNLOAD, f"no file at {item.get_signed_url()}")
+        raise _PlainError(Reason.DOWNLOAD, f"no file at {item.get_signed_url()}")
+
+
+class _PlainError(PermanentMediaError):
+    """Its message as it was given."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.args = (message,)
 
 
 class NormalSync(Ledger):

@@ -14,6 +14,8 @@ from torture.arena import Arena, Match, arena_for
 
 KILLED = 9
 KILLS_A_PROJECT = (2, 5)
+GROUNDS = ((False, "main"), (True, "main"), (True, "agent-stage"), (True, "branch"))
+"""Whether the project begins with an Agent stage, and where its labels go."""
 
 
 def everywhere(seed: int, amount: int, *, agent: bool = False, destination: str = "main") -> list[str]:
@@ -52,14 +54,17 @@ def at_random(seed: int, amount: int, *, double: str | None = None) -> list[str]
     """T1r: `amount` kills at any moment, several in the same project."""
     found: list[str] = []
     dice = random.Random(seed)
-    with arena_for("T1r", 2 + amount) as ground:
-        expected = {agent: undisturbed(ground, agent=agent)[0] for agent in (False, True)}
+    with arena_for("T1r", len(GROUNDS) + 1 + amount) as ground:
+        expected = {
+            (agent, destination): undisturbed(ground, agent=agent, destination=destination)[0]
+            for agent, destination in GROUNDS
+        }
         duration_s = _duration_s(ground.take(agent=True))
         left = amount
         while left > 0:
-            agent, kills = dice.random() < 0.5, min(left, dice.randint(*KILLS_A_PROJECT))
+            (agent, destination), kills = dice.choice(GROUNDS), min(left, dice.randint(*KILLS_A_PROJECT))
             match = ground.take(agent=agent)
-            job = replace(match.job, double=double)
+            job = replace(match.job, destination=destination, double=double)
             moments_s = [dice.uniform(0.0, duration_s) for _ in range(kills)]
             for moment_s in moments_s:
                 process = pushes.start(job)
@@ -69,7 +74,10 @@ def at_random(seed: int, amount: int, *, double: str | None = None) -> list[str]
             left -= kills
             code = pushes.run(job)
             wrong = [f"exit code {code}"] if code else []
-            found += [f"killed after {moments_s} s: {one}" for one in wrong + match.verdict(expected[agent])]
+            found += [
+                f"{destination}, killed after {moments_s} s: {one}"
+                for one in wrong + match.verdict(expected[agent, destination])
+            ]
     return found
 
 

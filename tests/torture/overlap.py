@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from torture import points, pushes
 from torture.arena import arena_for
-from torture.kills import undisturbed
+from torture.kills import GROUNDS, undisturbed
 
 CROWDS = (2, 4, 8)
 LATEST_START_S, LONGEST_DELAY_S = 0.5, 0.3
@@ -19,25 +19,29 @@ def together(seed: int, amount: int) -> list[str]:
     """`amount` schedules; each run may be killed as well, at one of ten."""
     found: list[str] = []
     dice = random.Random(seed)
-    with arena_for("T6", 2 + amount) as ground:
+    with arena_for("T6", len(GROUNDS) + amount) as ground:
         expected, seen = {}, {}
-        for agent in (False, True):
-            expected[agent], seen[agent] = undisturbed(ground, agent=agent)
+        for where in GROUNDS:
+            expected[where], seen[where] = undisturbed(ground, agent=where[0], destination=where[1])
         for number in range(amount):
-            agent, crowd = bool(number % 2), CROWDS[number % len(CROWDS)]
-            match = ground.take(agent=agent)
-            names = sorted(seen[agent])
+            where, crowd = GROUNDS[number % len(GROUNDS)], CROWDS[number % len(CROWDS)]
+            match = ground.take(agent=where[0])
+            job = replace(match.job, destination=where[1])
+            names = sorted(seen[where])
             schedule = [(dice.uniform(0, LATEST_START_S), _delays(dice, names)) for _ in range(crowd)]
             running = []
             for place, (start_s, orders) in enumerate(sorted(schedule)):
                 time.sleep(start_s / crowd)
-                running.append((orders, pushes.start(replace(match.job, points=orders, device=f"device-{place}"))))
+                running.append((orders, pushes.start(replace(job, points=orders, device=f"device-{place}"))))
             codes = [pushes.finish(process) for _, process in running]
             allowed = (0, 9)
             wrong = [f"exit codes {codes}"] if set(codes) - set(allowed) else []
-            codes.append(pushes.run(match.job))
+            codes.append(pushes.run(job))
             wrong += [f"the last run ends with {codes[-1]}"] if codes[-1] else []
-            found += [f"schedule {number} of {crowd} runs: {one}" for one in wrong + match.verdict(expected[agent])]
+            found += [
+                f"schedule {number} of {crowd} runs, {where[1]}: {one}"
+                for one in wrong + match.verdict(expected[where])
+            ]
     return found
 
 

@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torture_http
+import torture_media
+import torture_people
 from torture import bundles, durability, kills, ledger_model, overlap, scenes, spoiled, stalls
 
 Run = Callable[[int, int], list[str]]
@@ -27,23 +32,48 @@ class Test:
     unit: str
 
 
+_POINTS, _STALLS = "times every point", "stalls before a send"
+_AT_STAGE = {"agent": True, "destination": "agent-stage"}
 TESTS = {
-    "T1": Test(kills.everywhere, 1, 5, "times every point, main"),
-    "T1 agent": Test(partial(kills.everywhere, agent=True), 1, 5, "times every point, main from an Agent stage"),
-    "T1 branch": Test(partial(kills.everywhere, destination="branch"), 0, 5, "times every point, branch"),
+    "T1 main": Test(kills.everywhere, 1, 5, _POINTS),
+    "T1 agent-stage": Test(partial(kills.everywhere, **_AT_STAGE), 1, 5, _POINTS),
+    "T1 handed over": Test(partial(kills.everywhere, agent=True), 0, 5, _POINTS),
+    "T1 branch": Test(partial(kills.everywhere, destination="branch"), 0, 5, _POINTS),
     "T1r": Test(kills.at_random, 150, 2000, "kills"),
     "T2": Test(durability.order, 200, 5000, "requests that write"),
-    "T3": Test(stalls.before_sending, 50, 500, "stalls before a send"),
+    "T3 main": Test(stalls.before_sending, 25, 250, _STALLS),
+    "T3 agent-stage": Test(partial(stalls.before_sending, destination="agent-stage"), 25, 250, _STALLS),
     "T5": Test(bundles.partial, 1, 10, "times every row of 1 to 7"),
     "T6": Test(overlap.together, 30, 1000, "schedules of 2, 4 or 8 runs"),
     "T8": Test(ledger_model.compare, 300, 10_000, "sequences of up to 50 steps"),
+    "T12 runs": Test(scenes.poison, 4, 100, "rows that kill their runs"),
+    "T19": Test(spoiled.ledger, 5, 50, "times each trouble"),
     "people on our branch": Test(scenes.people_on_our_branch, 4, 100, "rows drawn on before we come"),
     "lost files": Test(scenes.lost_files, 2, 50, "projects whose files are gone"),
     "coarse server": Test(scenes.coarse_server, 2, 50, "projects on a server that rounds"),
-    "T12": Test(scenes.poison, 4, 100, "rows that kill their runs"),
-    "T19": Test(spoiled.ledger, 5, 50, "times each trouble"),
 }
-"""Name -> test. A test of `pr` 0 is run before a release only."""
+"""Name -> test. One of `pr` 0 is run by the script only."""
+
+
+def _counted(run: Callable[[int, int], int], seed: int, amount: int) -> list[str]:
+    return ["see above"] * run(seed, amount)
+
+
+def _in_folder(run: Callable[[Path, int, int], list[str]], seed: int, amount: int) -> list[str]:
+    with TemporaryDirectory(prefix="torture ") as folder:
+        return run(Path(folder), seed, amount)
+
+
+ELSEWHERE = {
+    "T4": Test(partial(_in_folder, torture_http.http_faults), 162, 8100, "faults of the wire"),
+    "T7": Test(torture_people.run, 2000, 200_000, "human edits"),
+    "T9": Test(partial(_in_folder, torture_http.expired_urls), 60, 1000, "expired URLs"),
+    "T10": Test(partial(_counted, torture_media.malformed_media), 500, 10_000, "malformed files"),
+    "T11": Test(partial(_counted, torture_media.malformed_answers), 500, 20_000, "malformed answers"),
+    "T12": Test(partial(_counted, torture_media.poison), 10, 100, "times each poison"),
+    "T13": Test(partial(_counted, torture_media.out_of_memory), 50, 200, "shortages of device memory"),
+}
+"""Tests that have a place of their own in the suite; the script runs them too."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +114,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/torture", description=__doc__)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of everything that is left to chance")
     parser.add_argument("--minutes", type=float, default=0.0, help="go on towards the full amounts for so long")
-    parser.add_argument("--only", choices=[*TESTS], help="one test, to replay what it found")
+    parser.add_argument("--only", choices=[*TESTS, *ELSEWHERE], help="one test, to replay what it found")
     parser.add_argument("--seeded-bugs", action="store_true", help="show that each bug of the list is found")
     wanted = parser.parse_args()
     if wanted.seeded_bugs:
         return seeded_bugs(wanted.seed)
-    tests = {wanted.only: TESTS[wanted.only]} if wanted.only else TESTS
-    return torture(tests, wanted.seed, wanted.minutes * 60)
+    tests = TESTS | ELSEWHERE
+    return torture({wanted.only: tests[wanted.only]} if wanted.only else tests, wanted.seed, wanted.minutes * 60)
 
 
 def torture(tests: dict[str, Test], seed: int, limit_s: float) -> int:

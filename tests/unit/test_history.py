@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import history
 from evidence import Book, Platform, read_ledger, read_log
 from history import check
 
+BEGAN_S = 1.8e9
 PROJECT, DATA, OURS = "project-1", "data-1", "autolabel-recipe-1"
 STAGES = [{"uuid": "agent", "stageType": "AGENT"}, {"uuid": "annotate", "stageType": "ANNOTATION"}]
 AGENT, HUMAN = "encord-sdk-python/1 autolabel/0.1.0", "Mozilla/5.0"
@@ -60,7 +62,7 @@ def platform(*steps: Step) -> Platform:
     start = (1.0, "scenario_created", HUMAN, ["Project", {"stages": STAGES}])
     entries: list[dict[str, Any]] = []
     for at_s, event, agent, put in (start, (1.0, "scenario_created", HUMAN, task("annotate")), *steps):
-        at = f"1970-01-01T00:00:{at_s:09.6f}+00:00"
+        at = datetime.fromtimestamp(BEGAN_S + at_s, UTC).isoformat()
         entries.append({"kind": "event", "event": event, "at": at, "put": [put]})
         kind = "admin" if event.startswith("human_") else "request"
         entries.append({"kind": kind, "agent": agent, "duration_ms": 1.0})
@@ -76,13 +78,13 @@ KEY = {"project_hash": PROJECT, "recipe_id": "recipe-1", "data_hash": DATA}
 
 
 def book(way: Sequence[tuple[float, str]] = WAY, summary: str | None = None, *, receipt: str | None = None) -> Book:
-    given = {**KEY, "branch": "main", "objects": {receipt or name(): "car"}, "at": 16.0}
+    given = {**KEY, "branch": "main", "objects": {receipt or name(): "car"}, "at": BEGAN_S + 16.0}
     event = {**KEY, "destination": "main", "run_id": "run-1"}
     return Book(
-        runs=[{"id": "run-1", **KEY, "started_at": 10.0, "summary": summary}],
+        runs=[{"id": "run-1", **KEY, "started_at": BEGAN_S + 10.0, "summary": summary}],
         rows=[{**KEY, "destination": "main", "state": way[-1][1], "reason": None, "attempts": 0}],
         receipts=[given] if "written" in dict(way).values() or any(s == "written" for _, s in way) else [],
-        events=[{**event, "at": at, "state": state} for at, state in way],
+        events=[{**event, "at": BEGAN_S + at, "state": state} for at, state in way],
     )
 
 
@@ -142,7 +144,7 @@ def test_i2_sees_an_object_twice_by_name_and_by_place() -> None:
 
 def test_i2_sees_objects_of_two_recipes_in_one_row() -> None:
     both = book()
-    other = {"id": "run-2", **KEY, "recipe_id": "recipe-2", "started_at": 10.0, "summary": None}
+    other = {"id": "run-2", **KEY, "recipe_id": "recipe-2", "started_at": BEGAN_S + 10.0, "summary": None}
     mixed = (14.0, "label_row_saved", AGENT, row(drawn(name()), drawn(name(0, "recipe-2"), 0.5)))
     both = Book([*both.runs, other], both.rows, both.receipts, both.events)
     assert says(check(platform(CREATED, mixed), [both]), "I2", "2 recipes")
@@ -231,3 +233,11 @@ def test_a_damaged_ledger_has_nothing_to_say(tmp_path: Path) -> None:
     assert read_ledger(tmp_path / "ledger.sqlite") == Book()
     with closing(sqlite3.connect(tmp_path / "empty.sqlite")):
         assert read_ledger(tmp_path / "empty.sqlite") == Book()
+
+
+def test_a_ledger_with_a_clock_of_its_own_is_not_held_against_the_platforms() -> None:
+    slow = book()
+    runs = [{**slow.runs[0], "started_at": 1.0}]
+    events = [{**event, "at": 1.0} for event in slow.events]
+    receipts = [{**receipt, "at": 1.0} for receipt in slow.receipts]
+    assert check(platform(*GOOD), [Book(runs, slow.rows, receipts, events)]) == []
