@@ -267,11 +267,13 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
     """
     with closing(open_ledger(settings)) as ledger:
         run = read_run(ledger, run_id)
-    with _opened(settings, run.job.project_hash, lambda found: (run.recipe, ())) as session, ExitStack() as stack:
+    uuid = run.job.project_hash
+    with ExitStack() as stack:
         try:
-            stack.enter_context(hold(_project_lock(settings, run.job.project_hash), f"the undoing of run {run_id}"))
+            stack.enter_context(hold(_project_lock(settings, uuid), f"the undoing of run {run_id}"))
         except TransientBusyError as error:
             raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
+        session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
         stage = find_agent_stage(session.project, settings.agent_stage)
         yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
 

@@ -79,7 +79,7 @@ def pushed_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("pushed")
     with running(folder / "sandbox", scenario="demo-agent", frames=10) as info:
         command = Command(RunningSandbox(dir=folder / "sandbox", **info), folder / "home")
-        return folder, command.push()["run"]
+        return folder, command.push("--to", "main")["run"]
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_by_way_of_the_agent_stage_main_is_undone_and_a_later_push_leaves_it_so(
     ours = {row.data_hash for row in labelled[1:]}
     assert not any(objects(row) for key, row in pushed.rows().items() if key in ours)
     assert objects(pushed.rows()[labelled[0].data_hash])
-    again = pushed.command.push()
+    again = pushed.command.push("--to", "main")
     assert (again["labelled"], again["left_alone"]["undone"]) == (0, len(labelled) - 1)
 
 
