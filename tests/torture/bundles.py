@@ -10,11 +10,9 @@ from torture import pushes
 from torture.arena import arena_for
 from torture.kills import undisturbed
 
-REQUESTS: dict[str, Json] = {
-    "create": {"query_type": "labelrow", "query_method": "PUT"},
-    "save": {"query_type": "labelrow", "query_method": "POST"},
-    "read": {"query_type": "labelrow", "query_method": "GET"},
-}
+CREATE = {"query_type": "labelrow", "query_method": "PUT"}
+SAVE = {"query_type": "labelrow", "query_method": "POST"}
+READ = {"query_type": "labelrow", "query_method": "GET"}
 LARGEST = 7
 
 
@@ -48,10 +46,8 @@ def partial(
 def _cases(sizes: Sequence[int]) -> Iterator[tuple[int, Json]]:
     """How many rows are sent at once, and what happens to which of them."""
     for rows in sizes:
-        for place in range(rows):
-            for name in ("create", "save"):
-                yield rows, {"kind": "drop_items", "items": [place], "match": REQUESTS[name]}
-                yield rows, {"kind": "fail_items", "items": [place], "match": REQUESTS[name]}
-        for name, match in REQUESTS.items():
-            for kind in ("reset_before", "reset_after"):
-                yield rows, {"kind": kind, "after": rows % 3 if name == "read" else 0, "match": match}
+        for kind in ("drop_items", "fail_items"):
+            yield from ((rows, {"kind": kind, "items": [place], "match": SAVE}) for place in range(rows))
+        yield rows, {"kind": "drop_items", "items": [rows - 1], "match": CREATE}
+        yield from ((rows, {"kind": kind, "match": SAVE}) for kind in ("reset_before", "reset_after"))
+        yield rows, {"kind": "reset_after", "after": rows % 3, "match": (CREATE, READ)[rows % 2]}
