@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import secrets
 import shutil
 import time
@@ -29,7 +28,7 @@ from autolabel.documents import Document, is_path
 from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError, TransientError
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
-from autolabel.locks import hold, is_held
+from autolabel.locks import hold, hold_for, is_held, project_lock
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.preview import invent_classes, preview
@@ -78,16 +77,14 @@ class Session:
     def running(self, plan: Plan, *, saves: bool = True) -> Iterator[tuple[Run, Album]]:
         """A run, and what it is going to show.
 
-        Runs on several devices share a project's rows. A second one on the same device would find no memory there,
-        and so raises TransientBusyError; as does any beside one that may not have others beside it.
+        Runs on several devices share a project's rows. A second one of the same project on one device would only be
+        in the way, as any is beside one that may not have others beside it. TransientBusyError is raised then, where
+        the other run does this very work, else TransientError.
         """
-        uuid, device = plan.job.project_hash, re.sub(r"[^\w.-]", "_", self.settings.device)
-        holder, folder = f"run {self.run_id}", self.settings.home / "locks"
-        shared = plan.job.destination in (Destination.MAIN, Destination.BRANCH)
-        with (
-            hold(_project_lock(self.settings, uuid), holder, shared=shared),
-            hold(folder / f"{uuid}-{device}.lock", holder),
-        ):
+        work = f"{'run' if saves else 'publishing'} of recipe {self.recipe.id[:8]} to {plan.job.destination}"
+        alone = plan.job.destination == Destination.AGENT_STAGE
+        project = project_lock(self.settings.home, plan.job.project_hash)
+        with hold_for(work, self.run_id, project, self.settings.device, alone=alone):
             album = new_album(self.settings, self.project.classes, self.run_id)
             yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
@@ -270,7 +267,7 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
     uuid = run.job.project_hash
     with ExitStack() as stack:
         try:
-            stack.enter_context(hold(_project_lock(settings, uuid), f"the undoing of run {run_id}"))
+            stack.enter_context(hold(project_lock(settings.home, uuid), f"the undoing of run {run_id}"))
         except TransientBusyError as error:
             raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
         session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
@@ -299,11 +296,6 @@ def _opened(
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
         ports = Ports(source, sink, ledger, inference, spool)
         yield Session(run_id, project, recipe, left, ports, retractor, settings)
-
-
-def _project_lock(settings: Settings, uuid: str) -> Path:
-    """Shared by runs that may overlap, held alone by whoever writes straight to `main`."""
-    return settings.home / "locks" / f"{uuid}.lock"
 
 
 def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:

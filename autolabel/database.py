@@ -49,6 +49,7 @@ class Database:
         if version == VERSION:
             return
         with self.write() as db:
+            version = checked_version(db, self._path)  # another process may have been first
             if version == 0:
                 META.create_all(db)
             for step in range(version or VERSION, VERSION):
@@ -122,7 +123,8 @@ def file_system(path: Path, mounts: Sequence[Mount]) -> str:
     """The kind of file system on which a path lies: that of the deepest mount above it; "" if none is known."""
     whole = path.resolve()
     above = [mount for mount in mounts if whole.is_relative_to(mount.mountpoint)]
-    return max(above, key=lambda mount: len(mount.mountpoint)).fstype if above else ""
+    # Of mounts in one place the latest hides the others; `max` takes the first of those that are equal.
+    return max(reversed(above), key=lambda mount: len(mount.mountpoint)).fstype if above else ""
 
 
 def check_room(path: Path, needed: int = MIN_FREE_BYTES) -> None:

@@ -129,7 +129,8 @@ class DecodeProcess:
             yield picture
 
     def _times_s(self, clip: Clip) -> NDArray[np.float64]:
-        child = self._ask("frame_times_s", clip, self._limits.question_s(clip, clip.video_frames or 0))
+        asked = replace(clip, frame_indices=())  # all of them are meant, and their list has no room in a message
+        child = self._ask("frame_times_s", asked, self._limits.question_s(clip, clip.video_frames or 0))
         self._reply(child)
         times_s = child.numbers(clip.video_frames or 0)
         child.is_busy = False

@@ -150,5 +150,5 @@ class TransientBusyError(TransientError):
     advice = ""
 
     def __init__(self, holder: str) -> None:
-        super().__init__(f"{holder} does the work; nothing to do")
+        super().__init__(f"{holder} does the work; nothing was done here")
         self.holder = holder

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from PIL import Image
+
 from autolabel.core.assemble import Assembly, Follow, Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
@@ -28,6 +30,7 @@ from autolabel.states import Chunk, Job, Record, State
 from autolabel.tally import OVERTAKEN, Tally
 from autolabel.tracking import BoxTracker, by_class
 
+BLANK_PX = 640
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
 SUSPECT_ATTEMPTS = 2
@@ -97,7 +100,7 @@ class Inferring:
 
         Rows are claimed a few at a time, just before they are needed: several runs share a project that way.
         A suspect is a row under which whole runs died, twice or more; after more deaths while alone it is given up.
-        Raises PermanentModelError when the models fail on several rows in succession and on no other between them.
+        Raises PermanentModelError when the models fail on rows and on a blank picture too.
         """
         claimed = partial(self._claimed, seen=records, size=options.write_rows)
         yield from ((row, None) for row in claimed(row for row in todo if row.data_hash in stored))
@@ -113,7 +116,9 @@ class Inferring:
             for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
                 yield from self._trusted(list(self._infer(batch)))
                 on_step(self._tally)
-        yield from self._unanswered
+        if self._unanswered:
+            self._check_models()
+            yield from self._unanswered
 
     def _claimed(self, rows: Iterable[LabelRow], seen: Mapping[str, Record], size: int) -> Iterator[LabelRow]:
         for batch in in_batches(rows, size):
@@ -205,18 +210,36 @@ class Inferring:
         return times_s if isinstance(times_s, ClipFailure) else sample(times_s, self._recipe.frames_per_second)
 
     def _trusted(self, ended: Sequence[Inferred]) -> Iterator[Inferred]:
-        """Rows on which the models fail wait for one that shows the models to be well: only then is it the rows."""
+        """Rows on which the models fail wait for one that shows the models to be well: only then is it the rows.
+
+        Where several fail in succession, a blank picture is that one.
+        """
         failed = [one for one in ended if one[1] and one[1].reason in MAY_BE_THE_DEVICE]
         self._unanswered += failed
         yield from (one for one in ended if one not in failed)
-        if any(failure is None and self._is_fresh(row) for row, failure in ended):
+        answered = any(failure is None and self._is_fresh(row) for row, failure in ended)
+        if not answered and len(self._unanswered) >= STRIKES:
+            self._check_models()
+            answered = True
+        if answered:
             yield from self._unanswered
             self._unanswered.clear()
-        elif len(self._unanswered) >= STRIKES:
-            why = "; ".join(dict.fromkeys(failure.message for _, failure in self._unanswered if failure))
+
+    def _check_models(self) -> None:
+        """Ask for a blank picture, as large as that of a row that failed: a device may be short of memory only then.
+
+        Raises PermanentModelError where it fails too, so that no row is blamed.
+        """
+        row = self._unanswered[-1][0]
+        width_px, height_px = row.width_px or BLANK_PX, row.height_px or BLANK_PX
+        path = self._eyes.spool / "blank.png"
+        Image.new("RGB", (width_px, height_px)).save(path)
+        answer = infer_isolated(self._eyes.inference, [Clip("blank", path, (0,), width_px, height_px)])[0]
+        path.unlink()
+        if isinstance(answer, ClipFailure):
             raise PermanentModelError(
-                f"the models can answer none of {len(self._unanswered)} label rows in succession, each of them alone "
-                f"and in a fresh process, so no row is blamed: {why}. Nothing is lost; check device and weights "
+                f"the models can answer neither for {len(self._unanswered)} label rows in succession nor for a blank "
+                f"picture, so no row is blamed: {answer.message}. Nothing is lost; check device and weights "
                 "(`autolabel doctor`), then run again"
             )
 

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from autolabel.core.detections import FrameLabels, pack, unpack
-from autolabel.core.rows import MAIN_BRANCH, Reason
+from autolabel.core.rows import Reason
 from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
-from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, UNDO, upsert
+from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, STANDS, UNDO, all_detections, on_main, upsert
 from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
 
 LEASE_S = 900.0
@@ -84,8 +84,9 @@ class Ledger:
             db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
 
     def written_to(self, project_hash: str, branch: str, data_hashes: Sequence[str]) -> frozenset[str]:
-        """Which of these rows have a receipt on a branch."""
+        """Which of these rows have a receipt on a branch that is not undone."""
         where = sa.and_(
+            STANDS,
             RECEIPT.c.project_hash == project_hash,
             RECEIPT.c.branch == branch,
             RECEIPT.c.data_hash.in_(data_hashes),
@@ -130,7 +131,7 @@ class Ledger:
                 raise PermanentLedgerError(f"row {done[0]} is done and cannot be claimed; this is a bug")
             fresh = [key for key, record in taken.items() if record.state == State.FOUND]
             self._apply(db, job, run_id, [Move(key, State.LEASED) for key in fresh])
-            where = sa.and_(_all_detections(job.recipe_id), DETECTIONS.c.data_hash.in_(fresh))
+            where = sa.and_(all_detections(job.recipe_id), DETECTIONS.c.data_hash.in_(fresh))
             kept = db.scalars(sa.select(DETECTIONS.c.data_hash).where(where)).all()
             self._apply(db, job, run_id, [Move(key, State.INFERRED) for key in kept])
             return Claims(self._records(db, mine), elsewhere)
@@ -186,6 +187,11 @@ class Ledger:
         with self._write(run_id) as db:
             return self._apply(db, job, run_id, moves)
 
+    def owned(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> frozenset[str]:
+        """Which of these rows are still the run's own."""
+        with self._database.read() as db:
+            return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(_own(job, run_id, data_hashes))))
+
     def start_attempt(self, job: Job, run_id: str, data_hashes: Sequence[str]) -> None:
         """Counted when rows start in the worker, before it can die on them; cleared by `put_detections`."""
         self._count(job, run_id, data_hashes, 1)
@@ -196,15 +202,13 @@ class Ledger:
 
     def _count(self, job: Job, run_id: str, data_hashes: Sequence[str], by: int) -> None:
         with self._write(run_id) as db:
-            where = sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes), ROW.c.run_id == run_id)
-            db.execute(ROW.update().where(where).values(attempts=ROW.c.attempts + by))
+            db.execute(ROW.update().where(_own(job, run_id, data_hashes)).values(attempts=ROW.c.attempts + by))
 
     def count_failed_download(self, job: Job, run_id: str, data_hash: str) -> int:
         """In how many runs a row's media were not to be had by now; cleared by `put_detections`."""
-        failed = ROW.c.failed_downloads
-        where = sa.and_(_of(job), ROW.c.data_hash == data_hash, ROW.c.run_id == run_id)
+        failed, mine = ROW.c.failed_downloads, _own(job, run_id, [data_hash])
         with self._write(run_id) as db:
-            counted = db.scalar(ROW.update().where(where).values(failed_downloads=failed + 1).returning(failed))
+            counted = db.scalar(ROW.update().where(mine).values(failed_downloads=failed + 1).returning(failed))
             return int(counted or 0)
 
     def put_detections(self, job: Job, run_id: str, chunks: Sequence[Chunk]) -> frozenset[str]:
@@ -213,8 +217,7 @@ class Ledger:
         Rows that another run took over are left out. Which ones were kept.
         """
         with self._write(run_id) as db:
-            asked = [chunk.data_hash for chunk in chunks]
-            mine = sa.and_(_of(job), ROW.c.data_hash.in_(asked), ROW.c.run_id == run_id)
+            mine = _own(job, run_id, [chunk.data_hash for chunk in chunks])
             owned = frozenset(db.scalars(sa.select(ROW.c.data_hash).where(mine)))
             kept = [chunk for chunk in chunks if chunk.data_hash in owned]
             packed = [
@@ -231,7 +234,7 @@ class Ledger:
     def stored(self, recipe_id: str) -> frozenset[str]:
         """Data hashes of rows of which all detections are kept: they cost no inference any more."""
         with self._database.read() as db:
-            return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(_all_detections(recipe_id))))
+            return frozenset(db.scalars(sa.select(DETECTIONS.c.data_hash).where(all_detections(recipe_id))))
 
     def detections(self, recipe_id: str, data_hash: str) -> Iterator[FrameLabels]:
         """What inference said of a row so far, in frame order; READ_CHUNKS in memory at a time, packed."""
@@ -258,9 +261,9 @@ class Ledger:
         return found
 
     def landed(self, project_hash: str) -> dict[str, Landed]:
-        """By data hash, the rows of a project for which there is a receipt on `main`, the latest one."""
+        """By data hash, the rows of a project for which there is a receipt on `main`, the latest one; none undone."""
         columns = (RECEIPT.c.data_hash, RECEIPT.c.objects, RECEIPT.c.edited_at, RECEIPT.c.at)
-        query = sa.select(*columns).where(_on_main(project_hash)).order_by(RECEIPT.c.at)
+        query = sa.select(*columns).where(on_main(project_hash), STANDS).order_by(RECEIPT.c.at)
         with self._database.read() as db:
             now = self._clock()
             return {
@@ -272,7 +275,7 @@ class Ledger:
         """Keep until when the changes of rows on `main` have been looked at, by data hash."""
         with self._write() as db:
             for key, moment in edited_at_s.items():
-                where = sa.and_(_on_main(project_hash), RECEIPT.c.data_hash == key)
+                where = sa.and_(on_main(project_hash), RECEIPT.c.data_hash == key)
                 db.execute(RECEIPT.update().where(where).values(edited_at=moment))
 
     # Undo: a mark a branch of a row, beside the receipt, which stays
@@ -385,14 +388,9 @@ def _key(job: Job) -> dict[str, str]:
     return {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "destination": job.destination}
 
 
-def _on_main(project_hash: str) -> sa.ColumnElement[bool]:
-    return sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == MAIN_BRANCH)
-
-
 def _of(job: Job) -> sa.ColumnElement[bool]:
     return sa.and_(*(ROW.c[name] == value for name, value in _key(job).items()))
 
 
-def _all_detections(recipe_id: str) -> sa.ColumnElement[bool]:
-    """The last chunks of rows of which all detections are kept."""
-    return sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)
+def _own(job: Job, run_id: str, data_hashes: Sequence[str]) -> sa.ColumnElement[bool]:
+    return sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes), ROW.c.run_id == run_id)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from autolabel.errors import TransientBusyError
+from autolabel.errors import TransientBusyError, TransientError
+
+DEVICES = {"auto": "cuda:0", "cuda": "cuda:0"}
+"""Other names of a device, as far as two runs could meet on it."""
 
 
 @contextmanager
@@ -28,6 +32,31 @@ def hold(path: Path, holder: str, *, shared: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{holder} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
         file.flush()
+        yield
+
+
+def project_lock(home: Path, project_hash: str) -> Path:
+    """Shared by runs that may overlap, held alone by whoever writes straight to `main`."""
+    return home / "locks" / f"{project_hash}.lock"
+
+
+@contextmanager
+def hold_for(work: str, run_id: str, project: Path, device: str, *, alone: bool) -> Iterator[None]:
+    """Hold a project's lock, and that of the project on a device, for a run that does some work.
+
+    Raises TransientBusyError where another run does the same work, TransientError where it does something else.
+    """
+    name = re.sub(r"[^-.\w]", "_", DEVICES.get(device, device))
+    on_device = project.with_stem(f"{project.stem}-{name}")
+    holder = f"{work}, {run_id}"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(project, holder, shared=not alone))
+            stack.enter_context(hold(on_device, holder))
+        except TransientBusyError as error:
+            if work.startswith("run") and error.holder.startswith(work):
+                raise
+            raise TransientError(f"{error.holder} holds the project, so nothing was done") from None
         yield
 
 

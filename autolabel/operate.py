@@ -130,7 +130,7 @@ class Undo:
 
     def execute(self, steps: Sequence[Step]) -> list[Step]:
         """Do it, row by row, each judged afresh; what became of each. Killed anywhere, the next undo goes on."""
-        return [self._carry_out(step) for step in steps]
+        return [self._isolated(step) for step in steps]
 
     def _claims(self) -> list[Claim]:
         """What the run wrote by its receipts; rows that it announced and never settled may hold all of theirs."""
@@ -184,6 +184,13 @@ class Undo:
             return Why.ASSIGNED
         reachable = standing.row.stage_uuid == self._agent or standing.row.data_hash in waiting
         return None if reachable else Why.ELSEWHERE
+
+    def _isolated(self, step: Step) -> Step:
+        """A row whose task the platform does not move stops no other; the next undo goes on with it."""
+        try:
+            return self._carry_out(step)
+        except (PermanentRejectedError, PermanentNotFoundError) as error:
+            return replace(step, action=Action.LEAVE, why=Why.REFUSED, message=str(error))
 
     def _carry_out(self, step: Step) -> Step:
         """One row: to the Agent stage if need be, judged and edited there, and back whatever became of it."""

@@ -22,7 +22,7 @@ from autolabel.errors import PermanentInferenceError, PermanentMediaError, Perma
 from autolabel.ledger import Ledger
 from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
-from autolabel.routes import Route, choose_pathways, find_route
+from autolabel.routes import Route, check_way_back, choose_pathways, find_route
 from autolabel.states import Job, Landed, Record, State
 
 LOOK_AGAIN_S = 600.0
@@ -173,7 +173,12 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
         noted={row.data_hash: row.edited_at_s for row, reason in again.items() if reason is None},
         handed_over=_handed_over(found, mine, records, everything=bool(options.agent_stage or options.pull_from)),
     )
-    return replace(plan, pathways=choose_pathways(mine, options.pathways)) if mine and plan.tasks_to_move else plan
+    if mine is None or not plan.tasks_to_move:
+        return plan
+    pathways = choose_pathways(mine, options.pathways)
+    if route.pull_from is not None:
+        check_way_back(mine, pathways, project, route.pull_from)
+    return replace(plan, pathways=pathways)
 
 
 def _look_again(
@@ -270,12 +275,12 @@ def _handed_over(
 ) -> tuple[tuple[LabelRow, str], ...]:
     """Tasks at our Agent stage with nothing for us to do: people are the fallback and must not wait for ever.
 
-    Those that hold labels only if the stage is ours for certain, or an earlier run had begun with them.
+    Those that hold labels only if the stage is ours for certain, or an earlier run had begun with them, or an undo.
     """
     if stage is None:
         return ()
-    begun = set(_open(records))
-    left = [one for one in found.left if everything or one[0].label_hash is None or one[0].data_hash in begun]
+    ours = {*_open(records), *(row.data_hash for row, reason in found.left if reason == Reason.UNDONE)}
+    left = [one for one in found.left if everything or one[0].label_hash is None or one[0].data_hash in ours]
     ends = [
         *((row, "labelled" if row.label_hash else "empty") for row in found.done),
         *((row, "failed") for row, _ in found.aside),

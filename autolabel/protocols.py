@@ -140,7 +140,7 @@ class Source(Protocol):
         ...
 
     def abandon(self) -> None:
-        """The run ends: downloads under way on other threads raise Interrupted soon, and later ones at once."""
+        """The run ends: downloads and waits on other threads raise Interrupted soon, and later ones at once."""
         ...
 
 

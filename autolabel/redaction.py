@@ -42,7 +42,11 @@ def redact(text: str) -> str:
 class _CleanRecord(logging.LogRecord):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.msg, self.args = redact(self.getMessage()), ()
+        try:
+            message = self.getMessage()
+        except Exception:  # noqa: BLE001 - a library's wrong call ends no program here either
+            message = f"{self.msg} {self.args}"
+        self.msg, self.args = redact(message), ()
         if self.exc_info:
             self.exc_text = redact("".join(traceback.format_exception(*self.exc_info)).rstrip("\n"))
             self.exc_info = None

@@ -98,6 +98,19 @@ def _titles(project: Project, kind: str) -> str:
     return ", ".join(repr(stage.title) for stage in project.workflow.stages if stage.kind == kind) or "none"
 
 
+def check_way_back(stage: Stage, pathways: Mapping[str, str], project: Project, pull_from: Stage) -> None:
+    """Raises PermanentUsageError where a task that was pulled to the Agent stage would not come before people."""
+    human = {item.uuid for item in project.workflow.stages if item.kind in ("ANNOTATION", "REVIEW")}
+    ways = {way.uuid: way for way in stage.pathways}
+    for outcome, uuid in pathways.items():
+        if ways[uuid].destination_uuid not in human:
+            raise PermanentUsageError(
+                f"tasks of {pull_from.title!r} that end {outcome} would leave Agent stage {stage.title!r} by pathway "
+                f"{ways[uuid].title!r}, past all people: set AUTOLABEL_PATHWAYS__{outcome.upper()} to one that leads "
+                "back, or leave out --pull-from. Nothing was changed"
+            )
+
+
 def choose_pathways(stage: Stage, named: Mapping[str, str | None]) -> dict[str, str]:
     """Outcome -> uuid of the pathway that its tasks take. Raises PermanentUsageError where that is not clear."""
     by_title = {way.title: way.uuid for way in stage.pathways}

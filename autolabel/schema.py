@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
+from autolabel.core.rows import MAIN_BRANCH
+
 VERSION = 7
 
 META = sa.MetaData()
@@ -95,6 +97,22 @@ MIGRATIONS = {
     "PRIMARY KEY (project_hash, recipe_id, data_hash, branch))",
 }
 """From each schema version to the next."""
+
+
+# A receipt whose labels nobody has taken back since.
+STANDS = ~sa.exists().where(
+    *(UNDO.c[name] == RECEIPT.c[name] for name in ("project_hash", "recipe_id", "data_hash", "branch")),
+    UNDO.c.undone_at >= RECEIPT.c.at,
+)
+
+
+def all_detections(recipe_id: str) -> sa.ColumnElement[bool]:
+    """The last chunks of rows of which all detections are kept."""
+    return sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)
+
+
+def on_main(project_hash: str) -> sa.ColumnElement[bool]:
+    return sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == MAIN_BRANCH)
 
 
 def upsert(table: sa.Table) -> sa.Executable:

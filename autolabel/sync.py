@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -15,7 +15,7 @@ from autolabel.core.assemble import Instance
 from autolabel.core.identity import digest
 from autolabel.core.rows import MAIN_BRANCH, Destination, LabelRow, Reason
 from autolabel.engine import Background, in_batches
-from autolabel.errors import PermanentFloodError
+from autolabel.errors import Interrupted, PermanentFloodError
 from autolabel.inferring import Eyes, Inferred, Inferring
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, pathway_of
@@ -88,9 +88,18 @@ class Run:
         plan = self.plan
         with closing(self._inferring.rows(plan.todo, plan.stored, plan.records, options, on_step)) as stream:
             first = self._peek(stream) if self._saves else []
-            with Background(deliver, depth=1) as delivery:
+            with Background(deliver, depth=1) as delivery, self._abandoning():
                 for batch in in_batches(chain(first, stream), options.write_rows, self._weight):
                     delivery.put(batch)
+
+    @contextmanager
+    def _abandoning(self) -> Iterator[None]:
+        """After a signal, what is being delivered waits for nothing any more."""
+        try:
+            yield
+        except Interrupted:
+            self._ports.source.abandon()
+            raise
 
     def _weight(self, inferred: Inferred) -> int:
         row, failure = inferred
@@ -234,6 +243,9 @@ class Run:
 
         A row whose task the platform does not move stays as it is and is settled by the next run.
         """
+        mine = self._ledger.owned(self._job, self.id, [row.data_hash for row in rows])
+        self._lose(len(rows) - len(mine))
+        rows = [row for row in rows if row.data_hash in mine]
         receipts = {
             row.data_hash: replace(outcome, samples_per_second=self._rate(row))
             for row in rows
@@ -242,7 +254,9 @@ class Run:
         written = self._move(Move(key, State.WRITTEN, receipt=receipt) for key, receipt in receipts.items())
         lost = receipts.keys() - written
         at_stage = [row for row in rows if self.plan.is_at_agent_stage(row) or row.data_hash in self._pulled]
-        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in at_stage if row.data_hash not in lost]
+        theirs = {key for key, outcome in outcomes.items() if outcome == Left(Reason.ASSIGNED)}
+        ours = [row for row in at_stage if row.data_hash not in lost | theirs]
+        waiting = [(row, _pathway(outcomes[row.data_hash])) for row in ours]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
         left = [row for row in rows if row.data_hash not in stuck | lost]
         settled = self._move(_last_move(row, outcomes[row.data_hash]) for row in left)
@@ -283,9 +297,12 @@ class Run:
         """What another run took over, since this one stood still for too long, is left to that run."""
         steps = list(moves)
         moved = self._ledger.move(self._job, self.id, steps)
-        if lost := len(steps) - len(moved):
-            self.tally.elsewhere[OVERTAKEN] += lost
+        self._lose(len(steps) - len(moved))
         return moved
+
+    def _lose(self, rows: int) -> None:
+        if rows:
+            self.tally.elsewhere[OVERTAKEN] += rows
 
 
 def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:

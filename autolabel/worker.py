@@ -34,6 +34,7 @@ from autolabel.errors import (
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure, FrameReader
+from autolabel.redaction import install
 
 logger = logging.getLogger(__name__)
 
@@ -212,6 +213,7 @@ def _resident_bytes(process: BaseProcess) -> int:
 
 def _serve(load: Callable[[], Answers], pipe: Connection) -> None:
     """The child's life: load when told to, then answer until the parent is gone."""
+    install()
     answers: Answers | None = None
     try:
         while True:

@@ -228,10 +228,15 @@ REPEATED: dict[tuple[type[TransientError], ...], Again] = {
 }
 
 
+def _wait(duration_s: float) -> None:
+    wire.installed().wait(duration_s)
+
+
 def retrying(step: Callable[P, T]) -> Callable[P, T]:
     """Repeat a step that reads before it writes: doing it all again is safe, re-sending its request is not."""
     for kinds, again in REPEATED.items():
         step = retry(
+            sleep=_wait,
             retry=retry_if_exception_type(kinds),
             wait=again.wait,
             stop=again.stop,

@@ -36,10 +36,13 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.protocols import Clip
+from autolabel.remote import wire
 from autolabel.remote.client import Connection, remote_call, retrying
 from autolabel.remote.media import Downloads
 
 READ_BUNDLE = 100
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+"""What the SDK raises over a row that it cannot make sense of."""
 WITNESSES = 4
 """Rows, spread over the project, that tell whose fault it is where a file is not to be had."""
 
@@ -95,7 +98,9 @@ class EncordSource:
         """In one bundle; where the SDK cannot read some row, one by one, and that row stays unknown."""
         try:
             return self._read_bundle(data_hashes) if data_hashes else {}
-        except (PermanentRejectedError, PermanentNotFoundError, LookupError, TypeError, ValueError):
+        except (TransientServiceError, PermanentRejectedError, PermanentNotFoundError, *UNREADABLE) as error:
+            if isinstance(error, TransientServiceError) and not isinstance(error.__cause__, UNREADABLE):
+                raise
             if len(data_hashes) == 1:
                 return {}
             return {k: v for data_hash in data_hashes for k, v in self._read_contents([data_hash]).items()}
@@ -132,6 +137,7 @@ class EncordSource:
 
     def abandon(self) -> None:
         self._downloads.abandon()
+        wire.installed().abandoned.set()
 
     def _serves_others(self, row: LabelRow, *, if_none: bool) -> bool:
         """Whether other media of the project are to be had now: then the trouble is this row's own."""

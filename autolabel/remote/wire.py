@@ -21,6 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from autolabel.errors import Interrupted
 from autolabel.remote.pace import Circuit, Pace
 
 REQUEST_DEADLINE_S = 150.0
@@ -132,9 +133,15 @@ class Line:
     """The way to the platform that all requests of a run share."""
 
     def __init__(self, pace: Pace | None = None, deadline_s: float = REQUEST_DEADLINE_S) -> None:
-        self.pace = pace or Pace()
+        self.abandoned = threading.Event()
+        self.pace = pace or Pace(sleep=self.wait)
         self.circuit = Circuit()
         self._deadline_s = deadline_s
+
+    def wait(self, duration_s: float) -> None:
+        """Raises Interrupted once the run is abandoned."""
+        if self.abandoned.wait(duration_s):
+            raise Interrupted
 
     @contextmanager
     def session(

@@ -11,13 +11,13 @@ from sandbox.commands import Command, Label, assert_same_labels
 
 def test_a_second_push_on_the_same_device_leaves_the_work_to_the_first(push: Command) -> None:
     first = push.start("push", "--project", push.project, "--yes")
-    while not list((push.home / "locks").glob(f"{push.project}-auto.lock")):
+    while not list((push.home / "locks").glob(f"{push.project}-cuda_0.lock")):
         pass
     done = push("push", "--yes", "--project", push.project)
     print(done.stderr)
     assert done.returncode == 0
     assert f"(process {first.pid}, since " in done.stderr
-    assert "does the work; nothing to do" in done.stderr
+    assert "does the work; nothing was done here" in done.stderr
     first.wait(120)
 
 

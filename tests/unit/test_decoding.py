@@ -125,6 +125,10 @@ def test_a_file_is_not_blamed_for_one_death(reader: DecodeProcess, tmp_path: Pat
     assert told_by(frames[1][1])[0] == told_by(frames[2][1])[0]
 
 
+def test_a_long_video_is_asked_for_its_times_whole(reader: DecodeProcess) -> None:
+    assert len(reader.frame_times_s(clip_of("film", 100_000))) == 100_000
+
+
 def test_a_process_killed_between_questions_is_replaced(reader: DecodeProcess) -> None:
     before = pid_of(reader)
     os.kill(before, signal.SIGKILL)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.core.rows import Destination, LabelRow, Reason, RowContent
+from autolabel.core.rows import Destination, LabelRow, Pathway, Reason, RowContent
 from autolabel.errors import PermanentUsageError, TransientServiceError
 from autolabel.plan import LOOK_AGAIN_S
 from autolabel.states import State
 from benches import Bench, adds_up, agent_platform, rows, waiting
-from platform_fakes import AGENT, ANNOTATE, CAR, FakePlatform, ScriptedInference, make_row
+from platform_fakes import AGENT, ANNOTATE, CAR, DONE, REVIEW, FakePlatform, ScriptedInference, make_project, make_row
 
 DIRECT = "agent-stage"
 EMPTY = RowContent({}, False)
@@ -105,6 +105,13 @@ def test_new_tasks_are_pulled_labelled_and_sent_back(tmp_path: Path) -> None:
     assert [platform.listed[name].stage_uuid for name in ("opened", "fresh")] == [ANNOTATE.uuid] * 2
     assert set(platform.main) == {"opened", "fresh"}
     assert "pull fresh" in platform.writes
+
+
+def test_nothing_is_pulled_to_a_stage_whose_pathway_leads_past_all_people(tmp_path: Path) -> None:
+    past = replace(AGENT, pathways=(Pathway("way-1", "finish", DONE.uuid),))
+    platform = FakePlatform([make_row("a")], make_project(past, ANNOTATE, REVIEW, DONE))
+    with pytest.raises(PermanentUsageError, match="'finish', past all people"):
+        Bench(tmp_path, platform).plan(agent_stage=AGENT.title, pull_from="Annotate")
 
 
 def test_what_has_no_labels_to_write_is_never_pulled(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
-from autolabel.database import check_place, check_room, file_system
+from autolabel.database import Database, check_place, check_room, file_system
 from autolabel.errors import PermanentDiskError, PermanentLedgerError, TransientLedgerError
 from autolabel.ledger import LEASE_S, Ledger
 from autolabel.protocols import Receipt
@@ -191,6 +192,19 @@ def test_a_ledger_of_each_released_schema_is_taken_over_with_its_detections(tmp_
     ledger.start_run("next", JOB, "Title", {})
     assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
     assert (ledger.receipts(), ledger.undo_marks("project", "recipe")) == ([], {})
+
+
+def test_two_processes_may_bring_a_ledger_up_to_date_at_once(tmp_path: Path) -> None:
+    started(tmp_path, "a").close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
+        for version in sorted(UNDO, reverse=True):
+            raw.execute(UNDO[version])
+        raw.execute("PRAGMA user_version = 1")
+    raw.close()
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: Database(tmp_path / "ledger.sqlite"), range(4)))
+    for database in opened:
+        database.close()
 
 
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:

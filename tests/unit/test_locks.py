@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.errors import TransientBusyError
-from autolabel.locks import hold, is_held
+from autolabel.errors import TransientBusyError, TransientError
+from autolabel.locks import hold, hold_for, is_held, project_lock
 
 HOLDS = "import sys, time; from pathlib import Path; from autolabel.locks import hold\n"
 HOLDS += "with hold(Path(sys.argv[1]), 'run r1'): print('held', flush=True); time.sleep(60)"
@@ -47,3 +47,24 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not is_held(path)
+
+
+def test_a_run_beside_one_that_does_the_same_has_nothing_to_do_and_beside_another_comes_later(tmp_path: Path) -> None:
+    lock = project_lock(tmp_path, "p")
+    with hold_for("run of recipe 1 to main", "r1", lock, "auto", alone=False):
+        with pytest.raises(TransientBusyError), hold_for("run of recipe 1 to main", "r2", lock, "cuda", alone=False):
+            pass
+        for work in ("run of recipe 2 to main", "publishing of recipe 1 to main"):
+            with (
+                pytest.raises(TransientError, match="so nothing was done") as found,
+                hold_for(work, "r2", lock, "cuda:0", alone=False),
+            ):
+                pass
+            assert found.value.exit_code == 75
+        with hold_for("run of recipe 1 to main", "r2", lock, "cuda:1", alone=False):
+            pass
+        with (
+            pytest.raises(TransientError),
+            hold_for("run of recipe 1 to agent-stage", "r2", lock, "cuda:1", alone=True),
+        ):
+            pass

@@ -9,7 +9,7 @@ import pytest
 
 from autolabel.core.detections import Detection, FrameLabels, Mask
 from autolabel.core.identity import object_hash
-from autolabel.core.rows import Destination, LabelRow, Reason, Stage
+from autolabel.core.rows import Destination, LabelRow, Reason, RowContent, Stage
 from autolabel.errors import Interrupted, PermanentUsageError, TransientServiceError
 from autolabel.ledger import Ledger
 from autolabel.operate import Action, Step, Undo, Why, explain, read_run
@@ -184,6 +184,18 @@ def test_undone_rows_are_left_by_the_same_recipe_wherever_it_goes_and_taken_by_a
         plan = make_plan(platform, ledger, platform.project(), RECIPE, options)
         assert [(row.data_hash, why) for row, why in plan.left_alone] == [("a", Reason.UNDONE)]
         assert len(make_plan(platform, ledger, platform.project(), other, options).todo) == 2
+
+
+def test_a_row_that_was_undone_at_the_agent_stage_goes_to_people_or_to_another_recipe(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    wrote(ledger, "run", "main", "a")
+    ledger.end_undo(job(), "run", "a", "main", ends_row=True)
+    platform = FakePlatform([make_row("a", stage_uuid=AGENT.uuid, label_hash="l")], make_project(AGENT, ANNOTATE))
+    platform.human["a"] = RowContent({}, has_human_work=False)
+    same = make_plan(platform, ledger, platform.project(), RECIPE, Options())
+    assert [(row.data_hash, way) for row, way in same.handed_over] == [("a", "empty")]
+    other = make_plan(platform, ledger, platform.project(), replace(RECIPE, detector_digest="another"), Options())
+    assert [row.data_hash for row in other.todo] == ["a"]
 
 
 def drive(frame_index: int) -> FrameLabels:

@@ -78,3 +78,9 @@ def test_no_log_record_shows_one_in_message_arguments_exception_or_stack(text: s
     written = logged.getvalue()
     assert leaks(written) == []
     assert all(words in written for words in ("it broke", "OSError: ", "Stack (most recent call last)"))
+
+
+def test_a_wrong_call_of_a_library_ends_no_program(caplog: pytest.LogCaptureFixture) -> None:
+    install()
+    logging.getLogger("library").warning("old option", FutureWarning)
+    assert "old option" in caplog.text

@@ -290,10 +290,36 @@ def test_a_picture_that_the_models_cannot_take_is_set_aside_alone(tmp_path: Path
 
 
 def test_models_that_can_take_no_picture_end_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-00", "row-01", "row-02"})))
-    with pytest.raises(PermanentModelError, match="can answer none of 3 label rows in succession"):
+    bench = Bench(
+        tmp_path, FakePlatform(rows(3)), ScriptedInference(odd=frozenset({"row-00", "row-01", "row-02", "blank"}))
+    )
+    with pytest.raises(PermanentModelError, match="neither for 3 label rows in succession nor for a blank picture"):
         bench.push()
     assert State.SET_ASIDE not in bench.states().values()
+
+
+def test_three_bad_rows_at_the_head_of_the_queue_do_not_stop_the_others(tmp_path: Path) -> None:
+    films = [film(f"film-{i}", frames=3) for i in range(6)]
+    run = Bench(
+        tmp_path, FakePlatform(films), ScriptedInference(odd=frozenset({"film-0", "film-1", "film-2"}))
+    ).push()
+    assert (run.tally.labelled, run.tally.set_aside) == (3, {Reason.INVALID_OUTPUT: 3})
+
+
+def test_a_single_row_is_not_blamed_for_models_that_answer_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(1)), ScriptedInference(odd=frozenset({"row-00", "blank"})))
+    with pytest.raises(PermanentModelError, match="so no row is blamed"):
+        bench.push()
+    assert set(bench.states().values()) == {State.LEASED}
+
+
+def test_a_task_that_a_person_took_meanwhile_is_not_moved_on(tmp_path: Path) -> None:
+    platform = agent_platform(waiting("a"), waiting("b"))
+    taken = replace(platform.listed["a"], assigned_to="a@b.c")
+    platform.before_save = lambda: platform.listed.update(a=taken)
+    run = Bench(tmp_path, platform).push(destination=Destination.AGENT_STAGE)
+    assert (run.tally.labelled, run.tally.left_alone) == (1, {Reason.ASSIGNED: 1})
+    assert [key for key, _ in platform.moved] == ["b"]
 
 
 def test_a_device_without_memory_ends_the_run_instead_of_setting_all_rows_aside(tmp_path: Path) -> None:
@@ -435,12 +461,10 @@ def test_native_looks_at_every_frame(tmp_path: Path) -> None:
 
 def test_models_that_fail_on_three_videos_in_succession_end_the_run_and_no_video_is_blamed(tmp_path: Path) -> None:
     films = [film(f"film-{i}", frames=250) for i in range(5)]
-    broken = ScriptedInference(odd=frozenset({"film-1", "film-2", "film-3", "film-4"}))
+    broken = ScriptedInference(odd=frozenset({"film-1", "film-2", "film-3", "film-4", "blank"}))
     bench = Bench(tmp_path, FakePlatform(films), broken)
     for _ in range(6):  # nor later, as what whole runs die of
-        with pytest.raises(
-            PermanentModelError, match=r"none of 3 label rows .* shapes cannot be multiplied\. Nothing"
-        ):
+        with pytest.raises(PermanentModelError, match=r"3 label rows .* shapes cannot be multiplied\. Nothing"):
             bench.push(write_rows=1)
         assert adds_up(bench.last)
     assert State.SET_ASIDE not in bench.states().values()
