@@ -81,8 +81,8 @@ def wrong_objects(platform: Platform, books: Sequence[Book]) -> list[str]:
             continue
         ours |= added - theirs  # a copy of a branch takes along what people drew there
         mine = [(unit, frame, one) for unit, frame, one in drawn if one["objectHash"] in ours]
-        for times in Counter((unit, frame, one["objectHash"]) for unit, frame, one in mine).items():
-            found += [f"I2: {times[0][2]} stands {times[1]} times: {change.where}"] * (times[1] > 1)
+        names = Counter((unit, frame, one["objectHash"]) for unit, frame, one in mine)
+        found += [f"I2: {key[2]} stands {times} times: {change.where}" for key, times in names.items() if times > 1]
         looks = Counter((unit, frame, one["featureHash"], _looks(one)) for unit, frame, one in mine)
         found += [
             f"I2: {count} objects of one class in one place: {change.where}" for count in looks.values() if count > 1

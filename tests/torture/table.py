@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -125,29 +126,23 @@ def main() -> int:
 
 def torture(tests: dict[str, Test], seed: int, limit_s: float) -> int:
     """Rounds of PR amounts, each with a seed of its own, until each test has its full amount or the time is over."""
-    began_s, failed, round_, done = time.monotonic(), 0, 0, dict.fromkeys(tests, 0)
-    while round_ == 0 or time.monotonic() - began_s < limit_s:
-        for name, test in tests.items():
-            amount = min(test.pr or 1, test.full - done[name])
-            if amount > 0:
-                failed += _report(name, test, seed + round_, amount)
-                done[name] += amount
-        round_ += 1
-        if all(done[name] >= test.full for name, test in tests.items()):
+    ends_s, failed, done = time.monotonic() + limit_s, 0, dict.fromkeys(tests, 0)
+    for round_, (name, test) in ((round_, item) for round_ in count() for item in tests.items()):
+        if round_ and (time.monotonic() > ends_s or all(done[name] >= test.full for name, test in tests.items())):
             break
-    sys.stdout.write(
-        "".join(f"{name:20} {done[name]:6} of {test.full} {test.unit}\n" for name, test in tests.items())
-    )
+        amount = min(test.pr or 1, test.full - done[name])
+        if amount > 0:
+            failed += _report(name, test, seed + round_, amount)
+            done[name] += amount
+    sys.stdout.writelines(f"{name:20} {done[name]:6} of {test.full} {test.unit}\n" for name, test in tests.items())
     return int(failed > 0)
 
 
 def _report(name: str, test: Test, seed: int, amount: int) -> int:
     began_s = time.monotonic()
     violations = test.run(seed, amount)
-    took_s = time.monotonic() - began_s
-    sys.stdout.write(
-        f"{name:20} {amount:6} {test.unit}: {len(violations)} violations (seed {seed}, {took_s:.0f} s)\n"
-    )
+    how = f"seed {seed}, {time.monotonic() - began_s:.0f} s"
+    sys.stdout.write(f"{name:20} {amount:6} {test.unit}: {len(violations)} violations ({how})\n")
     sys.stdout.writelines(f"    {one}\n" for one in violations)
     sys.stdout.flush()
     return len(violations)
