@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,12 @@ Json = dict[str, Any]
 MACHINE = "autolabel/"
 SLOW_MS = 1000
 LONG_AGO_S = 1e9
+READ = {
+    "run": "id, project_hash, recipe_id, started_at, summary",
+    "row": "project_hash, recipe_id, destination, data_hash, state, reason, attempts",
+    "receipt": "project_hash, recipe_id, data_hash, branch, objects, at",
+    "event ORDER BY seq": "run_id, data_hash, destination, state, at",
+}
 
 
 @dataclass(frozen=True)
@@ -96,26 +104,27 @@ def _change(event: Json, request: Json, before: Json | None, after: Json) -> Cha
     return Change(at_s, event["event"], by_machine, is_slow, before, after)
 
 
-def read_ledger(path: Path) -> Book:
-    """A ledger that cannot be read has nothing to say: the tests that damage it look at what follows themselves."""
-    try:
-        db = sqlite3.connect(path)
+def read_ledger(path: Path, put_ahead_s: float = 0.0) -> Book:
+    """All that the checks need of a ledger. One that is absent, damaged or of another schema is an error: a check of
+    nothing would be green.
+
+    `put_ahead_s`: where its clock was put ahead during the test; what it says of the future is taken back by so much.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
         db.row_factory = sqlite3.Row
-        try:
-            tables = [
-                [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
-                for name in ("run", "row", "receipt", "event ORDER BY seq")
-            ]
-        finally:
-            db.close()
-    except sqlite3.DatabaseError:
-        return Book()
+        tables = [
+            [dict(row) for row in db.execute(f"SELECT {columns} FROM {table}")] for table, columns in READ.items()
+        ]
     runs, rows, receipts, events = tables
     recipes = {run["id"]: (run["project_hash"], run["recipe_id"]) for run in runs}
     for event in events:
         event["project_hash"], event["recipe_id"] = recipes.get(event["run_id"], ("", ""))
     for receipt in receipts:
         receipt["objects"] = json.loads(receipt["objects"])
+    now_s = time.time()
+    for name, of in (("started_at", runs), ("at", receipts), ("at", events)):
+        for one in of:
+            one[name] -= put_ahead_s if one[name] > now_s else 0.0
     return Book(runs, rows, receipts, events)
 
 

@@ -12,11 +12,14 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from evidence import Book, Change, Json, Platform, drawn_in, hashes, parts
+import psutil
+
+from evidence import Book, Change, Json, Platform, drawn_in, hashes, parts, read_ledger, read_log
 
 MAIN = "main"
 STEPS: Mapping[str, set[str]] = {
@@ -63,7 +66,17 @@ def _takes(platform: Platform, change: Change) -> bool:
         return False
     kind = platform.stages.get(task["stage_uuid"])
     is_free = kind == "AGENT" or (kind == "ANNOTATION" and task["assignee"] is None and task["status"] == "NEW")
-    return not is_free or any(task[name] != change.after[name] for name in ("assignee", "priority"))
+    if is_free:
+        return any(task[name] != change.after[name] for name in ("assignee", "priority"))
+    return not _is_given_back(platform, change)
+
+
+def _is_given_back(platform: Platform, taken: Change) -> bool:
+    """Whether the next that became of a task was that the product put it back as it was: somebody took it between a
+    look and the move that followed."""
+    changes = [change for change in platform.tasks if change.after["uuid"] == taken.after["uuid"]]
+    after = changes[changes.index(taken) + 1 :]
+    return bool(after) and after[0].by_machine and after[0].after == taken.before
 
 
 def wrong_objects(platform: Platform, books: Sequence[Book]) -> list[str]:
@@ -188,7 +201,10 @@ def _counted(summary: Json) -> int:
 
 
 def forbidden_steps(books: Sequence[Book]) -> list[str]:
-    """I5: rows go the ways of the table only, and no count of attempts is below none."""
+    """I5: rows go the ways of the table only, and no count of attempts is below none in the end.
+
+    Whether a count ever fell cannot be seen: the ledger keeps the last one only. T8 holds it against a model.
+    """
     found: list[str] = []
     for book in books:
         for steps in _steps(book).values():
@@ -203,7 +219,11 @@ def forbidden_steps(books: Sequence[Book]) -> list[str]:
 
 
 def unannounced_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
-    """I6: no write without its intent; on main directly only at an Agent stage, by the owner; no task moved early."""
+    """I6: no write without its intent; on main directly only at an Agent stage; no task moved early.
+
+    "Had lost the row" is judged by its last state alone: a request does not tell its run. A run that writes while
+    another has announced the row too passes here; what that does to labels is for I1, I2 and I8 to see.
+    """
     began_s = min((book.began_s for book in books), default=float("inf"))
     tell_time = all(book.tells_time for book in books)
     found: list[str] = []
@@ -221,7 +241,7 @@ def unannounced_writes(platform: Platform, books: Sequence[Book]) -> list[str]:
             found.append(f"I6: main was written although its task is not at an Agent stage: {change.where}")
         if change.event == "labels_copied" and change.after["branch"] == MAIN and change.before is not None:
             found.append(f"I6: a copy replaced what stood there: {change.where}")
-    early = [change for change in platform.tasks if tell_time and _early(books, change)]
+    early = [change for change in platform.tasks if tell_time and _early(platform, books, change)]
     return found + [f"I6: moved on before its receipt was kept: {change.where}" for change in early]
 
 
@@ -246,11 +266,13 @@ def _stage_at(platform: Platform, change: Change) -> str:
     return platform.stages.get(tasks[-1]["stage_uuid"], "") if tasks else ""
 
 
-def _early(books: Sequence[Book], change: Change) -> bool:
+def _early(platform: Platform, books: Sequence[Book], change: Change) -> bool:
     """A task left its Agent stage while its row was announced only, and the row was written all the same."""
     before = _states_before(books, change)
     if not change.by_machine or change.before is None or before[-1:] != ["intent"]:
         return False
+    if platform.stages.get(change.before["stage_uuid"]) != "AGENT":
+        return False  # it was taken in
     later = [event["state"] for event in _about(books, change) if event["at"] > change.at_s]
     return next((state for state in later if state in ENDS | {"written"}), "") in ("written", "done")
 
@@ -291,6 +313,20 @@ def left_behind(before: Mapping[str, int], after: Mapping[str, int], margin: Map
     ]
 
 
+def left_over(home: Path) -> list[str]:
+    """I10, where all runs of a home have ended: no file of theirs in the spool, no process with a file open there.
+
+    A kill between two calls may leave a lock there, an empty file; one that is held, the second part sees.
+    """
+    left = [path for path in (home / "spool").glob("*") if path.suffix != ".lock"]
+    found = [f"I10: {path.relative_to(home)} is left" for path in left]
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended meanwhile, or is not ours to look into
+            if any(Path(file.path).is_relative_to(home) for file in process.open_files()):
+                found.append(f"I10: process {process.pid} lives on")
+    return found
+
+
 def check(platform: Platform, books: Sequence[Book], *, settled: bool = False) -> list[str]:
     """All that the log and the ledgers together can show."""
     return [
@@ -302,3 +338,20 @@ def check(platform: Platform, books: Sequence[Book], *, settled: bool = False) -
         *unannounced_writes(platform, books),
         *needless_writes(platform, books),
     ]
+
+
+def check_folder(folder: Path, put_ahead_s: float = 0.0) -> list[str]:
+    """I1 to I9 of all the sandboxes and ledgers in a folder. `put_ahead_s`: see `read_ledger`."""
+    logs, ledgers = sorted(folder.rglob("log.jsonl")), sorted(folder.rglob("ledger.sqlite"))
+    platform = read_log(entry for log in logs for entry in _entries(log))
+    found = check(platform, [read_ledger(path, put_ahead_s) for path in ledgers])
+    keys = [key.read_bytes().splitlines()[1] for key in folder.rglob("sandbox_key")]
+    for home in (path.parent for path in ledgers):
+        found += leaks(home, keys, [log.parent for log in logs])
+    return found
+
+
+def _entries(log: Path) -> Iterator[Json]:
+    with suppress(json.JSONDecodeError):  # the last line, where the sandbox was killed
+        for line in log.read_text().splitlines():
+            yield json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from itertools import count
@@ -57,7 +58,8 @@ class TwoBoxes:
 class Desk:
     """A ledger of its own, and a project from which it pushes again and again.
 
-    `in_hand`: data hashes of the rows that the push under way has taken up; `now_s`: the ledger's clock.
+    `in_hand`: data hashes of the rows that the push under way has taken up; `ahead_s`: by how much the
+    ledger's clock goes ahead.
     """
 
     def __init__(
@@ -72,14 +74,14 @@ class Desk:
         self.recipe = Recipe(config, PromptPlan((cls,)), "digest", "")
         self.sink = sink(connection, self.recipe.branch, 10**7)
         self.home = home
-        self.now_s = 0.0
+        self.ahead_s = 0.0
         self.in_hand: list[str] = []
         self._inference = TwoBoxes(box.feature_hash)
         self._ids = count(1)
 
     def push(self, **options: object) -> Run:
         chosen = Options(**options)  # type: ignore[arg-type]
-        with closing(Ledger(self.home / "ledger.sqlite", lambda: self.now_s)) as ledger:
+        with closing(Ledger(self.home / "ledger.sqlite", lambda: time.time() + self.ahead_s)) as ledger:
             plan = make_plan(self.source, ledger, self.project, self.recipe, chosen)
             self.in_hand = [row.data_hash for row in plan.todo]
             ports = Ports(self.source, self.sink, ledger, self._inference, self.home)

@@ -19,6 +19,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+import history
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.identity import object_hash
 from autolabel.core.prompts import ClassPlan, PromptPlan
@@ -191,13 +192,15 @@ def http_faults(folder: Path, seed: int, amount: int) -> list[str]:
     violations: list[str] = []
     for first in range(0, amount, TURNS_A_BENCH):
         turns = range(first, min(first + TURNS_A_BENCH, amount))
-        with bench(folder / f"from-{first}", len(turns) * ROWS_A_RUN) as made:
+        home = folder / f"from-{first}"
+        with bench(home, len(turns) * ROWS_A_RUN) as made:
             people = made.main_rows()
             for turn in turns:
                 call, name = pairs[turn % len(pairs)]
                 fault = (PASSING | ENDING)[name] | {"match": CALLS[call], "times": chance.choice((1, 1, 2))}
                 found = under_fault(made, people, fault, (turn - first + 1) * ROWS_A_RUN)
                 violations += [f"seed {seed}, turn {turn}, {name} on {call}: {one}" for one in found]
+        violations += [f"seed {seed}, turns {turns}: {one}" for one in history.check_folder(home)]
     return violations
 
 
@@ -241,4 +244,4 @@ def expired_urls(folder: Path, seed: int, amount: int) -> list[str]:
         found += [] if made.settled() == amount else [f"{made.settled()} rows of {amount} are done"]
         found += [] if met >= amount * 0.9 else [f"only {met} URLs ran out"]
         found += [f"{left.name} was left in the spool" for left in made.spool.iterdir()]
-    return [f"seed {seed}: {one}" for one in found]
+    return [f"seed {seed}: {one}" for one in found + history.check_folder(folder)]

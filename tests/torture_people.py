@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 import requests
 
+import history
 from autolabel.core.rows import Destination
 from autolabel.ledger import Ledger
 from autolabel.plan import LOOK_AGAIN_S
@@ -73,14 +75,15 @@ def _session(dice: random.Random, home: Path, sink: type[EncordSink]) -> tuple[i
         with _editing(Editor(served["domain"], project_hash, desk, dice)) as editor:
             for options in dice.sample(PUSHES, len(PUSHES)):
                 desk.push(**options)
-        desk.now_s += LOOK_AGAIN_S + 1
+        desk.ahead_s = LOOK_AGAIN_S + 1
         for options in PUSHES[1:4]:
             desk.push(**options)
         people = People()
         for event in requests.get(f"{served['domain']}/admin/log", timeout=30).json():
             people.see(event)
-        with closing(Ledger(home / "ledger.sqlite", lambda: desk.now_s)) as ledger:
-            return editor.count, [*people.violations, *wrong_claims(people, desk, ledger)]
+        with closing(Ledger(home / "ledger.sqlite", time.time)) as ledger:
+            claims = list(wrong_claims(people, desk, ledger))
+    return editor.count, [*people.violations, *claims, *history.check_folder(home, desk.ahead_s)]
 
 
 def _free_some(desk: Desk, dice: random.Random) -> None:

@@ -1,8 +1,7 @@
 """A sandbox in its own process for a test, and the real SDK to talk to it with."""
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
@@ -17,7 +16,6 @@ from encord.objects.ontology_labels_impl import LabelRowV2
 
 import history
 from autolabel.sandbox import running
-from evidence import Json, read_ledger, read_log
 from sandbox.commands import Command, Label, ours
 
 DEMO = "Demo: surgical tools"
@@ -86,21 +84,9 @@ def _history_holds(tmp_path: Path) -> Iterator[None]:
     before = _resources()
     yield
     found = history.left_behind(before, _resources(), {"files": FILES_MARGIN})
-    logs = sorted(tmp_path.rglob("log.jsonl"))
-    platform = read_log(entry for log in logs for entry in _entries(log))
-    ledgers = sorted(tmp_path.rglob("ledger.sqlite"))
-    found += history.check(platform, [read_ledger(path) for path in ledgers])
-    keys = [key.read_bytes().splitlines()[1] for key in tmp_path.rglob("sandbox_key")]
-    for home in (path.parent for path in ledgers):
-        found += history.leaks(home, keys, [log.parent for log in logs])
+    found += history.check_folder(tmp_path)
     if found:
         pytest.fail("\n".join(found), pytrace=False)
-
-
-def _entries(log: Path) -> Iterator[Json]:
-    with suppress(json.JSONDecodeError):  # the last line, where the sandbox was killed
-        for line in log.read_text().splitlines():
-            yield json.loads(line)
 
 
 def _resources() -> dict[str, int]:

@@ -187,7 +187,7 @@ def test_a_tab_from_before_that_saves_over_our_labels_is_reported_and_deleted_ob
     ours_there = [label.object_hash for label in ours(sandbox) if label.data_hash == rows[1].data_hash]
     sandbox.human("delete", rows[1], object_hash=ours_there[0])
     mark = len(sandbox.log())
-    desk.now_s += LOOK_AGAIN_S + 1
+    desk.ahead_s = LOOK_AGAIN_S + 1
     assert desk.push().summary()["left_alone"] == {Reason.HUMAN_CONTENT: IMPORTED, Reason.REPLACED_BY_HUMAN: 1}
     assert desk.push().summary()["done_before"] == ROWS - IMPORTED - 1
     assert sandbox.writes(mark) == []

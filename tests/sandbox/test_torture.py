@@ -26,7 +26,7 @@ def test_no_promise_is_broken(name: str) -> None:
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_found(name: str) -> None:
-    """A harness that was never seen red proves nothing."""
-    violations = BUGS[name].violations(SEED)
-    print(f"{name}: {BUGS[name].test} finds {len(violations)}", *violations[:3], sep="\n")
-    assert violations
+    """A harness that was never seen red proves nothing, nor one that is red for another reason."""
+    found, others = BUGS[name].shown(SEED)
+    print(f"{name}: {BUGS[name].test} finds {len(found)}, and {len(others)} others", *found[:3], sep="\n")
+    assert found, others

@@ -38,15 +38,20 @@ from torture import pushes
 from torture.pushes import Job
 
 USER = "prelabel-service@example.com"
-PICTURES, GROUP_FRAMES, VIDEO_FRAMES = 8, 3, 10
+GROUP_FRAMES, VIDEO_FRAMES = 3, 10
+PICTURES, LAST_PICTURE = (0, 1, 2, 3, 4, 5, 6, 8, 10), 7
 SIZE_PX = (64, 48)
-ROWS = PICTURES + 2
 BOX = {"box_norm": [0.1, 0.1, 0.3, 0.3]}
 HUMAN_WORK: dict[bool, tuple[tuple[int, str], ...]] = {
     True: ((1, "draw"), (3, "classify")),
     False: ((1, "draw"), (3, "classify"), (4, "open"), (6, "draw"), (6, "submit")),
 }
 """With an Agent stage first, and without: which picture, and what somebody did there before."""
+FREE_AND_SEEN = (0, 2, 5, 8, 10)
+"""Pictures that nobody has touched and on which something is seen: with the group and the video, 7 rows to write.
+
+The last row has nothing on it; were it among them, a request of so many rows would carry one less.
+"""
 
 
 @dataclass
@@ -62,7 +67,7 @@ class Arena:
     @property
     def free_rows(self) -> list[str]:
         """Data hashes of pictures that nobody has touched, whatever the project, and on which something is seen."""
-        return [_unit(f"{i}.png") for i in (0, 2, 5, 7)]
+        return [_unit(f"{i}.png") for i in FREE_AND_SEEN]
 
     def take(self, *, agent: bool = False) -> Match:
         project = self.free[agent].pop()
@@ -118,7 +123,8 @@ class Match:
             self.person(dice.choice(("edit", "delete")), row["data_hash"], object_hash=name)
 
     def violations(self, *, settled: bool = True) -> list[str]:
-        return history.check(self.platform(), [self.book()], settled=settled)
+        wrong = history.check(self.platform(), [self.book()], settled=settled)
+        return wrong + (history.left_over(self.home) if settled else [])
 
     def verdict(self, expected: Json, *, settled: bool = True) -> list[str]:
         """All violations; `expected`: the labels that an undisturbed push ends with."""
@@ -222,7 +228,7 @@ def _items(folder: str, now: str) -> tuple[list[Item], list[Item]]:
     video = replace(
         item("clip.mp4", "video/mp4"), item_type="video", frame_count=VIDEO_FRAMES, fps=10.0, duration_s=1.0
     )
-    return [*(item(f"{i}.png") for i in range(PICTURES)), group, video], frames
+    return [*(item(f"{i}.png") for i in PICTURES), group, video, item(f"{LAST_PICTURE}.png")], frames
 
 
 def _unit(name: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from evidence import Json
-from torture import pushes
+from torture import points, pushes
 from torture.arena import arena_for
 from torture.kills import undisturbed
 
@@ -25,7 +26,7 @@ def partial(
     double: str | None = None,
 ) -> list[str]:
     """Requests of 1 to 7 rows: each row of each lost in silence, each failing after the rest is applied; `amount`
-    times all of them."""
+    times all of them. A case whose row or request was never sent is a violation too: it would prove nothing."""
     found: list[str] = []
     cases = list(_cases(sizes)) * amount
     with arena_for("T5", 1 + len(cases)) as ground:
@@ -35,12 +36,20 @@ def partial(
             job = replace(match.job, destination=destination, write_rows=size, double=double)
             ground.admin("DELETE", "faults")
             ground.admin("POST", "faults", [{"times": 1, **fault}])
-            codes = [pushes.run(job)]
+            trace = match.arena.folder / f"trace-{ground.taken}"
+            codes = [pushes.run(replace(job, trace=str(trace)))]
             ground.admin("DELETE", "faults")
             codes.append(pushes.run(replace(job, retry_failed=True)))
             wrong = [f"exit codes {codes}"] if codes[1] else []
+            wrong += [] if _is_met(fault, trace) else ["no such row was sent"]
             found += [f"{size} rows, {fault}: {one}" for one in wrong + match.verdict(expected)]
     return found
+
+
+def _is_met(fault: Json, trace: Path) -> bool:
+    """Whether the request at fault was sent, with the row in it that the fault is about."""
+    sent = points.sent_rows(trace, " ".join(fault["match"].values()))[fault.get("after", 0) :]
+    return bool(sent) and max(fault.get("items", [0])) < sent[0]
 
 
 def _cases(sizes: Sequence[int]) -> Iterator[tuple[int, Json]]:

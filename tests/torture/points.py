@@ -53,11 +53,15 @@ def reach(name: str) -> None:
     with _watch.lock:
         _watch.seen[name] += 1
         what = _watch.orders.get((name, _watch.seen[name]))
-        if _watch.trace is not None:
-            with _watch.trace.open("a") as file:
-                file.write(f"{name}\n")
+        _note(name)
     if what is not None:
         act(what)
+
+
+def _note(line: str) -> None:
+    if _watch.trace is not None:
+        with _watch.trace.open("a") as file:
+            file.write(f"{line}\n")
 
 
 def act(what: str) -> None:
@@ -74,7 +78,13 @@ def act(what: str) -> None:
 
 def read(trace: Path) -> Counter[str]:
     """How often each point was reached."""
-    return Counter(trace.read_text().splitlines())
+    return Counter(line for line in trace.read_text().splitlines() if not line.startswith("sent "))
+
+
+def sent_rows(trace: Path, request: str) -> list[int]:
+    """How many rows each request of this name carried, in order."""
+    lines = (line.split(maxsplit=2) for line in trace.read_text().splitlines() if line.startswith("sent "))
+    return [int(rows) for _, rows, name in lines if name == request]
 
 
 # ---------------------------------------------------------------------------------------------- seams
@@ -111,7 +121,8 @@ def _name(writes: set[str]) -> str:
 
 def _watched_send(send: Any) -> Any:
     def watched(self: Any, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        name = _request_name(request)
+        name, rows = _told(request)
+        _note(f"sent {rows} {name}")
         reach(f"before {name}")
         answer: Response = send(self, request, *args, **kwargs)
         reach(f"after {name}")
@@ -120,9 +131,11 @@ def _watched_send(send: Any) -> Any:
     return watched
 
 
-def _request_name(request: PreparedRequest) -> str:
+def _told(request: PreparedRequest) -> tuple[str, int]:
+    """The name of a request, and how many rows it names."""
     path = UUID.sub("*", str(request.path_url).partition("?")[0])
     if path.startswith("/public") and request.body:
         envelope = json.loads(request.body)
-        return f"{envelope['query_type']} {envelope['query_method']}"
-    return f"{request.method} {path.removeprefix('/v2/public')}"
+        uid = envelope["values"]["uid"]
+        return f"{envelope['query_type']} {envelope['query_method']}", len(uid) if isinstance(uid, list) else 0
+    return f"{request.method} {path.removeprefix('/v2/public')}", 0

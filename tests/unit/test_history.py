@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import history
+from autolabel.ledger import Ledger
 from evidence import Book, Platform, read_ledger, read_log
 from history import check
 
@@ -129,6 +131,15 @@ def test_i1_sees_a_task_taken_from_a_person(before: dict[str, str]) -> None:
     assert says(check(platform(*GOOD, theirs, moved), [book()]), "I1", "task")
 
 
+def test_i1_lets_a_task_pass_that_a_person_took_meanwhile_and_that_went_straight_back() -> None:
+    theirs = (18.0, "human_assign", HUMAN, task("annotate", assignee="ann@example.com"))
+    moved = (19.0, "task_moved", AGENT, task("agent", assignee="ann@example.com"))
+    back = (20.0, "task_moved", AGENT, task("annotate", assignee="ann@example.com"))
+    assert check(platform(*GOOD, theirs, moved, back), [book()]) == []
+    lost = (20.0, "task_moved", AGENT, task("annotate"))
+    assert says(check(platform(*GOOD, theirs, moved, lost), [book()]), "I1", "task")
+
+
 def test_i2_sees_a_random_name() -> None:
     assert says(
         check(platform((14.0, "label_row_saved", AGENT, row(drawn("random00")))), [book()]), "I2", "no recipe"
@@ -228,11 +239,39 @@ def test_i10_sees_what_was_not_given_back() -> None:
     assert history.left_behind(before, after, {"files": 4}) == ["I10: children went from 0 to 1"]
 
 
-def test_a_damaged_ledger_has_nothing_to_say(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_bytes(b"no database at all" * 100)
-    assert read_ledger(tmp_path / "ledger.sqlite") == Book()
-    with closing(sqlite3.connect(tmp_path / "empty.sqlite")):
-        assert read_ledger(tmp_path / "empty.sqlite") == Book()
+@pytest.mark.parametrize("trouble", ["absent", "damaged", "empty", "less a column"])
+def test_a_ledger_that_cannot_be_read_is_an_error_and_not_an_empty_one(trouble: str, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(path, time.time).close()
+    assert read_ledger(path).runs == []
+    path.unlink()
+    if trouble == "damaged":
+        path.write_bytes(b"no database at all" * 100)
+    elif trouble != "absent":
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript("CREATE TABLE run (id TEXT)" if trouble == "less a column" else "VACUUM")
+    with pytest.raises(sqlite3.DatabaseError):
+        read_ledger(path)
+    assert path.exists() == (trouble != "absent")
+
+
+def test_what_a_clock_that_was_put_ahead_says_is_taken_back(tmp_path: Path) -> None:
+    path, now_s = tmp_path / "ledger.sqlite", time.time()
+    Ledger(path, time.time).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        for seq, at_s in ((1, now_s - 9), (2, now_s + 900)):
+            db.execute("INSERT INTO event VALUES (?, ?, 'run', 'data', 'main', 'found', NULL)", (seq, at_s))
+    assert [event["at"] for event in read_ledger(path, 901).events] == pytest.approx([now_s - 9, now_s - 1])
+
+
+def test_i10_sees_media_and_processes_that_are_left_when_all_is_over(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "run-1.lock").touch()
+    assert history.left_over(tmp_path) == []
+    (tmp_path / "spool" / "run-1").mkdir()
+    with (tmp_path / "ledger.sqlite").open("w"):
+        assert len(history.left_over(tmp_path)) == 2
+    assert history.left_over(tmp_path) == ["I10: spool/run-1 is left"]
 
 
 def test_a_ledger_with_a_clock_of_its_own_is_not_held_against_the_platforms() -> None:

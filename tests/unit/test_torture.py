@@ -41,9 +41,9 @@ def test_requests_that_read_are_not_counted() -> None:
 
 
 def test_requests_are_named_by_what_they_ask_and_never_by_whom() -> None:
-    body = '{"query_type": "labelrow", "query_method": "PUT"}'
+    body = '{"query_type": "labelrow", "query_method": "PUT", "values": {"uid": ["a", "b"]}}'
     legacy = Request("POST", "https://host/public", data=body).prepare()
     item = "0b8d5f7e-1f0c-4b58-9d0e-2f6f5f0b1c11"
     stage = Request("POST", f"https://host/v2/public/projects/{item}/labels/copy-branch?a=b").prepare()
-    assert points._request_name(legacy) == "labelrow PUT"
-    assert points._request_name(stage) == "POST /projects/*/labels/copy-branch"
+    assert points._told(legacy) == ("labelrow PUT", 2)
+    assert points._told(stage) == ("POST /projects/*/labels/copy-branch", 0)
