@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_a_second_push_of_videos_and_groups_writes_nothing(empty: Command, tmp_p
 
 def stored_chunks(push: Command) -> int:
     try:
-        with sqlite3.connect(f"file:{push.home}/ledger.sqlite?mode=ro", uri=True) as ledger:
+        with closing(sqlite3.connect(f"file:{push.home}/ledger.sqlite?mode=ro", uri=True)) as ledger:
             (count,) = ledger.execute("SELECT count(*) FROM detections").fetchone()
     except sqlite3.OperationalError:
         return 0

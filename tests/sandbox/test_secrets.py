@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.cli import _keep_trace
+from autolabel.__main__ import _keep_trace
 from autolabel.redaction import install
 from canaries import CANARIES, OPENSSH_KEY, PEM_KEY, leaks
 from sandbox.commands import Command
