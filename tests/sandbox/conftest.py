@@ -104,9 +104,16 @@ def _entries(log: Path) -> Iterator[Json]:
 
 
 def _resources() -> dict[str, int]:
-    """What this process holds. Children that wait for the next test count as well: they were there before it."""
+    """What this process holds, less multiprocessing's own helpers, which stay once they are there."""
     me = psutil.Process()
-    return {"files": me.num_fds(), "children": len(me.children(recursive=True))}
+    children = [child for child in me.children() if not _is_helper(child)]
+    return {"files": me.num_fds(), "children": len(children)}
+
+
+def _is_helper(child: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return any("multiprocessing" in part and "spawn_main" not in part for part in child.cmdline())
+    return True
 
 
 @pytest.fixture(scope="session")
