@@ -21,6 +21,7 @@ from evidence import Json, read_ledger, read_log
 from sandbox.commands import Command, Label, ours
 
 DEMO = "Demo: surgical tools"
+HELPERS = ("from multiprocessing.resource_tracker", "from multiprocessing.forkserver")
 FILES_MARGIN = 24  # connections that the SDK leaves to the garbage collector
 
 
@@ -112,7 +113,7 @@ def _resources() -> dict[str, int]:
 
 def _is_helper(child: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
-        return any("multiprocessing" in part and "spawn_main" not in part for part in child.cmdline())
+        return any(part.startswith(HELPERS) for part in child.cmdline())
     return True
 
 
