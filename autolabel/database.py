@@ -145,7 +145,7 @@ def checked_version(db: sa.Connection, path: Path) -> int:
             f"the ledger {path} was written by a newer release (schema {version}, this one reads {VERSION}); "
             "nothing was written. Install the newer release"
         )
-    verdict = db.exec_driver_sql("PRAGMA quick_check").scalar_one()
+    verdict = str(db.exec_driver_sql("PRAGMA quick_check").scalar_one()).splitlines()[0]
     if verdict != "ok":
         raise PermanentLedgerError(f"the ledger {path} is damaged ({verdict}); nothing was written. Restore a copy")
     return version

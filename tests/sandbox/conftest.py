@@ -1,7 +1,7 @@
 """A sandbox in its own process for a test, and the real SDK to talk to it with."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree

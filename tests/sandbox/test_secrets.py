@@ -52,21 +52,23 @@ def showing(folder: Path) -> list[str]:
 
 def push_through_faults(folder: Path) -> None:
     """Leaves ledger, spool, log and what the errors said in `folder`."""
-    folder.mkdir()
     with bench(folder, ROWS_A_RUN) as made, everything_logged_to(folder / "log.txt"):
         made.admin("POST", "faults", [fault | {"times": 1} for fault in FAULTS])
         said = [repr(made.push(limit=ROWS_A_RUN)) for _ in range(3)]
     (folder / "said.txt").write_text("\n".join(said))
 
 
-def test_no_log_ledger_or_spool_of_a_push_shows_a_secret_whatever_fails(tmp_path: Path) -> None:
+def test_no_log_ledger_or_spool_of_a_push_shows_a_secret_whatever_fails(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Without the redaction the same log shows signed URLs: the search finds what there is to find."""
-    push_through_faults(tmp_path / "bare")
-    assert showing(tmp_path / "bare") == ["log.txt"]
+    bare = tmp_path_factory.mktemp("bare")
+    push_through_faults(bare)
+    assert showing(bare) == ["log.txt"]
     install()
-    push_through_faults(tmp_path / "clean")
-    assert showing(tmp_path / "clean") == []
-    assert "[redacted]" in (tmp_path / "clean" / "log.txt").read_text()
+    push_through_faults(tmp_path)
+    assert showing(tmp_path) == []
+    assert "[redacted]" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
