@@ -45,7 +45,8 @@ def push(
     project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
     config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
     to: Annotated[
-        Destination | None, typer.Option(help="Where labels go [agent-stage where one stage is ours, else main].")
+        Destination | None,
+        typer.Option(help="Where labels go (left out: agent-stage where one stage is ours, else main)."),
     ] = None,
     pull_from: Annotated[
         str | None,
@@ -96,7 +97,8 @@ def preview(
         typer.Argument(metavar="[IMAGES|FOLDER|VIDEO]...", help="Files or folders on this machine."),
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help='What to look for in them: "scissors, needle holder" [the prompt map].')
+        str | None,
+        typer.Option(help='What to look for in them: "scissors, needle holder" (left out: the prompt map).'),
     ] = None,
     project: Annotated[str | None, typer.Option(help="Look at a project's rows instead: hash or URL.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Look at most at this many.")] = 20,

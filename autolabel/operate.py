@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from autolabel.core.assemble import Instance
+from autolabel.core.rows import MAIN_BRANCH as MAIN
 from autolabel.core.rows import Destination, LabelRow, Project, Stage
 from autolabel.errors import PermanentNotFoundError, PermanentRejectedError, PermanentUsageError
 from autolabel.inferring import assemble_stored
@@ -17,8 +18,6 @@ from autolabel.ledger import Ledger
 from autolabel.protocols import Claim, Retractor, Standing
 from autolabel.recipe import Recipe
 from autolabel.states import Job, State
-
-MAIN = "main"
 
 
 class Action(StrEnum):
@@ -236,8 +235,7 @@ class Undo:
 
 
 def _instances(ledger: Ledger, recipe: Recipe, row: LabelRow) -> tuple[Instance, ...]:
-    rate = recipe.samples_per_second(row) if row.is_video else None
-    return assemble_stored(ledger, recipe, row.data_hash, rate).instances
+    return assemble_stored(ledger, recipe, row.data_hash, recipe.samples_per_second(row)).instances
 
 
 def explain(ledger: Ledger, object_hash: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from autolabel.ledger import Ledger
 from autolabel.protocols import ClipFailure, Inference, Source
 from autolabel.recipe import Recipe
 from autolabel.routes import Route, check_way_back, choose_pathways, find_route
-from autolabel.states import Job, Landed, Record, State
+from autolabel.states import SETTLED, Job, Landed, Record, State
 
 LOOK_AGAIN_S = 600.0
 """From when on a row that is done is looked at again once it changes: editor tabs from before have saved by then."""
@@ -308,8 +308,7 @@ def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[st
 
 def _open(records: Mapping[str, Record]) -> list[str]:
     """Rows that some run took up and none has finished."""
-    ends = (State.DONE, State.SET_ASIDE, State.LEFT_ALONE)
-    return [key for key, record in records.items() if record.state not in ends]
+    return [key for key, record in records.items() if record.state not in SETTLED]
 
 
 def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inference, spool: Path) -> float | None:

@@ -150,8 +150,13 @@ class Recipe:
         """At which videos are looked at; None for every frame."""
         return None if self.config.video_fps == "native" else self.config.video_fps
 
-    def samples_per_second(self, row: LabelRow) -> float:
-        """At which frames of a video come to be looked at; where nobody knows its rate, 25 is as good as any."""
+    def samples_per_second(self, row: LabelRow) -> float | None:
+        """At which frames of a video come to be looked at; None for pictures.
+
+        Where nobody knows a video's rate, 25 is as good as any.
+        """
+        if not row.is_video:
+            return None
         native = row.frames_per_second or 25.0
         return min(native, self.frames_per_second or native)
 

@@ -179,7 +179,8 @@ class Run:
             instances = self._inferring.assemble(row)
             if instances:
                 announced = self._inferring.claimed[row.data_hash].intent_digest == _intent(instances)
-                writes.append(Write(row, instances, row.data_hash in landed, announced, self._rate(row)))
+                rate = self._recipe.samples_per_second(row)
+                writes.append(Write(row, instances, row.data_hash in landed, announced, rate))
             else:
                 outcomes[row.data_hash] = None
         mine = self._announce(writes)
@@ -189,9 +190,6 @@ class Run:
         shown = {write.row.data_hash: write.instances for write in writes}
         self._show([row for row, _ in batch], settled, outcomes, shown)
         on_step(self.tally)
-
-    def _rate(self, row: LabelRow) -> float | None:
-        return self._recipe.samples_per_second(row) if row.is_video else None
 
     def _show(
         self,
@@ -247,7 +245,7 @@ class Run:
         self._lose(len(rows) - len(mine))
         rows = [row for row in rows if row.data_hash in mine]
         receipts = {
-            row.data_hash: replace(outcome, samples_per_second=self._rate(row))
+            row.data_hash: replace(outcome, samples_per_second=self._recipe.samples_per_second(row))
             for row in rows
             if isinstance(outcome := outcomes[row.data_hash], Receipt)
         }
