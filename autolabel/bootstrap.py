@@ -363,14 +363,18 @@ def ssh_key(settings: Settings) -> str:
 def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
     """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
     from autolabel.decoding import DecodeProcess
-    from autolabel.models import load_detector, load_segmenter
+    from autolabel.models import Placement, load_detector, load_segmenter
     from autolabel.pipeline import infer
     from autolabel.remote.frames import MediaReader
 
     config = recipe.config
-    detector = load_detector(config.detector.family, config.detector.weights, device)
+    detector = load_detector(
+        config.detector.family, config.detector.weights, Placement(device, config.detector.precision)
+    )
     segmenter = (
-        load_segmenter(config.segmenter.family, config.segmenter.weights, device)
+        load_segmenter(
+            config.segmenter.family, config.segmenter.weights, Placement(device, config.segmenter.precision)
+        )
         if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
         else None
     )

@@ -37,10 +37,15 @@ class ClassPlan:
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What a detector is asked: the classes, and `distractors`, prompts that mean none of them."""
+    """What a detector is asked: the classes, and `distractors`, prompts that mean none of them.
+
+    `per_pass`: how many prompts a detector may be asked at once; None for as many as it can read. Prompts that share
+    a pass compete for the same objects; each pass costs a whole forward.
+    """
 
     classes: tuple[ClassPlan, ...]
     distractors: tuple[str, ...] = ()
+    per_pass: int | None = None
 
     @property
     def prompts(self) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ from typing import TypeVar
 
 from autolabel.core.prompts import TokenCounts
 from autolabel.errors import PermanentUsageError
+from autolabel.models.placement import Placement
 from autolabel.models.weights import TEXT_FILES, is_here, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
 __all__ = [
     "DETECTORS",
     "SEGMENTERS",
+    "Placement",
     "count_tokens",
     "describe_device",
     "is_here",
@@ -25,16 +27,16 @@ __all__ = [
 Model = TypeVar("Model")
 
 
-def _grounding_dino(folder: Path, device: str) -> TextDetector:
+def _grounding_dino(folder: Path, placement: Placement) -> TextDetector:
     from autolabel.models.grounding_dino import GroundingDinoDetector
 
-    return GroundingDinoDetector.load(folder, device)
+    return GroundingDinoDetector.load(folder, placement)
 
 
-def _sam(folder: Path, device: str) -> BoxSegmenter:
+def _sam(folder: Path, placement: Placement) -> BoxSegmenter:
     from autolabel.models.sam import SamSegmenter
 
-    return SamSegmenter.load(folder, device)
+    return SamSegmenter.load(folder, placement)
 
 
 def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
@@ -43,22 +45,22 @@ def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
     return count_tokens(folder, prompts)
 
 
-DETECTORS: Mapping[str, Callable[[Path, str], TextDetector]] = {"grounding_dino": _grounding_dino}
-SEGMENTERS: Mapping[str, Callable[[Path, str], BoxSegmenter]] = {"sam": _sam}
+DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {"grounding_dino": _grounding_dino}
+SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {"sam": _sam}
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
     "grounding_dino": _grounding_dino_tokens
 }
 
 
-def load_detector(family: str, weights: str, device: str) -> TextDetector:
-    """A detector that is ready to use on `device` (torch's word: "cpu", "cuda", "cuda:1").
+def load_detector(family: str, weights: str, placement: Placement) -> TextDetector:
+    """A detector that is ready to use where `placement` says.
 
     `weights` is a folder, a hub id (`IDEA-Research/grounding-dino-tiny`) or `bundled:detector`.
 
     Raises PermanentModelError when the weights are missing, damaged or of another family; PermanentUsageError on an
     unknown family, and where the device is not there.
     """
-    return _loader(DETECTORS, family)(locate(weights), device)
+    return _loader(DETECTORS, family)(locate(weights), placement)
 
 
 def count_tokens(family: str, weights: str, prompts: Sequence[str]) -> TokenCounts:
@@ -73,9 +75,9 @@ def describe_device(device: str) -> str:
     return describe(device)
 
 
-def load_segmenter(family: str, weights: str, device: str) -> BoxSegmenter:
+def load_segmenter(family: str, weights: str, placement: Placement) -> BoxSegmenter:
     """As `load_detector`; a hub id would be `facebook/sam-vit-base`, the small one is `bundled:segmenter`."""
-    return _loader(SEGMENTERS, family)(locate(weights), device)
+    return _loader(SEGMENTERS, family)(locate(weights), placement)
 
 
 def _loader(loaders: Mapping[str, Model], family: str) -> Model:

@@ -22,6 +22,7 @@ from transformers.models.grounding_dino import modeling_grounding_dino
 from autolabel.core.detections import Detections
 from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
+from autolabel.models.placement import Placement
 from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type, telling_of_memory
 from autolabel.protocols import RGB
 
@@ -58,10 +59,10 @@ class GroundingDinoDetector:
         self._last: tuple[tuple[str, ...], list[TextChunk]] = ((), [])
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> GroundingDinoDetector:
+    def load(cls, folder: Path, placement: Placement) -> GroundingDinoDetector:
         """Raises PermanentModelError when the folder holds no whole Grounding DINO."""
         model, image_processor = load_pretrained(
-            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, MODEL_TYPE, folder, device
+            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, MODEL_TYPE, folder, placement
         )
         correct_text_positions(model)
         return cls(model, _load_tokenizer(folder), image_processor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -20,30 +20,31 @@ from autolabel.errors import (
     PermanentOutOfMemoryError,
     PermanentUsageError,
 )
+from autolabel.models.placement import Placement, Precision
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
 GIB = 1 << 30
+DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def load_pretrained(
-    model_class: Any, image_processor_class: Any, model_type: str, folder: Path, device: str
+    model_class: Any, image_processor_class: Any, model_type: str, folder: Path, placement: Placement
 ) -> tuple[Any, Any]:
-    """A folder's (model, image processor); the model in float32 on `device`, for inference.
+    """A folder's (model, image processor); the model where `placement` says, for inference.
 
     - `model_class`: one of transformers' Auto classes; `model_type`: what config.json must say.
     - `image_processor_class`: the family's Pillow one, so that machines with and without torchvision see the same
       pixels; transformers' Auto class picks by what is installed, and before 5.23 refuses without torchvision.
-    - `device`: torch's word, or `auto` for the GPU where there is one.
     - Only safetensors, only local files, no code from the folder. A weight that is missing would be random: refused.
 
     Raises PermanentModelError in one line, PermanentUsageError for a device that is not here.
     A small model on the CPU sets torch to one thread.
     """
-    where = _device(device)
+    where = _device(placement.device)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with loading(folder):
@@ -53,7 +54,7 @@ def load_pretrained(
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=torch.float32,
+            dtype=DTYPES[placement.precision],
             output_loading_info=True,
         )
         _require_whole(info["missing_keys"])

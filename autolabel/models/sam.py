@@ -15,6 +15,7 @@ from transformers import AutoModelForMaskGeneration, SamImageProcessorPil
 
 from autolabel.core.detections import Mask
 from autolabel.core.geometry import mask_from_window
+from autolabel.models.placement import Placement
 from autolabel.models.runtime import load_pretrained, require_finite, telling_of_memory
 from autolabel.protocols import RGB
 
@@ -47,9 +48,9 @@ class SamSegmenter:
         self._image_processor = image_processor
 
     @classmethod
-    def load(cls, folder: Path, device: str) -> SamSegmenter:
+    def load(cls, folder: Path, placement: Placement) -> SamSegmenter:
         """Raises PermanentModelError when the folder holds no whole SAM."""
-        return cls(*load_pretrained(AutoModelForMaskGeneration, SamImageProcessorPil, "sam", folder, device))
+        return cls(*load_pretrained(AutoModelForMaskGeneration, SamImageProcessorPil, "sam", folder, placement))
 
     @telling_of_memory
     @torch.inference_mode()

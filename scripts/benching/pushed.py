@@ -29,7 +29,7 @@ class FakeDetector:
         return Detections(boxes.astype(np.float32), scores)
 
 
-def _load(folder: Path, device: str) -> TextDetector:
+def _load(folder: Path, placement: models.Placement) -> TextDetector:
     return FakeDetector()
 
 

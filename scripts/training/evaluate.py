@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from autolabel.core.detections import Detection
 from autolabel.core.geometry import box_iou, mask_to_frame
 from autolabel.core.prompts import ClassPlan, PromptPlan
-from autolabel.models import load_detector, load_segmenter
+from autolabel.models import Placement, load_detector, load_segmenter
 from autolabel.pipeline import infer
 from autolabel.protocols import BoxSegmenter, TextDetector
 from autolabel.sandbox.scenes import Scene, draw
@@ -72,8 +72,8 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames a test (default: %(default)s)")
     parser.add_argument("--card", action="store_true", help=f"write the table into {CARD}")
     args = parser.parse_args()
-    detector = load_detector("grounding_dino", args.detector, "cpu")
-    segmenter = load_segmenter("sam", args.segmenter, "cpu")
+    detector = load_detector("grounding_dino", args.detector, Placement("cpu"))
+    segmenter = load_segmenter("sam", args.segmenter, Placement("cpu"))
     table = HEADER
     for test in TESTS:
         frames = list(answers(test, args.frames, detector, segmenter))

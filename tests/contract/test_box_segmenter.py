@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autolabel.core.detections import Mask
 from autolabel.core.geometry import mask_area_px, mask_to_frame
-from autolabel.models import load_segmenter
+from autolabel.models import Placement, load_segmenter
 from autolabel.protocols import BoxSegmenter
 from fakes import BoxShapedSegmenter
 from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, two_swabs
@@ -24,7 +24,7 @@ def segmenter(request: pytest.FixtureRequest) -> Iterator[BoxSegmenter]:
     if request.param == "box-shaped":
         yield BoxShapedSegmenter()
     else:
-        yield load_segmenter("sam", "bundled:segmenter", "cpu")
+        yield load_segmenter("sam", "bundled:segmenter", Placement("cpu"))
 
 
 def boxes_on(size_px: tuple[int, int]) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from autolabel.errors import PermanentModelError, PermanentUsageError
-from autolabel.models import count_tokens
+from autolabel.models import Placement, count_tokens
 from autolabel.models.grounding_dino import GroundingDinoDetector, correct_text_positions, phrase_layout
 from autolabel.models.weights import locate
 from pictures import plan_of, two_swabs
@@ -25,7 +25,7 @@ TOOLS = ("scissors", "clamp", "forceps", "scalpel", "syringe", "gauze")
 
 @pytest.fixture(scope="module")
 def detector() -> GroundingDinoDetector:
-    return GroundingDinoDetector.load(FOLDER, "cpu")
+    return GroundingDinoDetector.load(FOLDER, Placement("cpu"))
 
 
 def reference_layout(ids: list[int]) -> tuple[list[list[bool]], list[int]]:

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
-from autolabel.models import load_detector, load_segmenter
+from autolabel.models import Placement, load_detector, load_segmenter
 from autolabel.models.weights import locate
 from pictures import plan_of, two_swabs
 
@@ -28,7 +28,7 @@ def segmenter_folder(tmp_path: Path) -> Path:
 
 def refusal(folder: Path, device: str = "cpu") -> str:
     with pytest.raises(PermanentModelError) as caught:
-        load_detector("grounding_dino", str(folder), device)
+        load_detector("grounding_dino", str(folder), Placement(device))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     return str(caught.value)
@@ -36,9 +36,9 @@ def refusal(folder: Path, device: str = "cpu") -> str:
 
 def test_weights_of_another_family_are_refused() -> None:
     with pytest.raises(PermanentModelError, match="they are of type 'sam', 'grounding-dino' is needed"):
-        load_detector("grounding_dino", "bundled:segmenter", "cpu")
+        load_detector("grounding_dino", "bundled:segmenter", Placement("cpu"))
     with pytest.raises(PermanentModelError, match="they are of type 'grounding-dino', 'sam' is needed"):
-        load_segmenter("sam", "bundled:detector", "cpu")
+        load_segmenter("sam", "bundled:detector", Placement("cpu"))
 
 
 def test_a_truncated_weight_file_is_refused(detector_folder: Path) -> None:
@@ -79,14 +79,16 @@ def test_a_folder_without_tokeniser_is_refused(detector_folder: Path) -> None:
 
 def test_a_device_that_is_not_there_is_refused(detector_folder: Path) -> None:
     with pytest.raises(PermanentUsageError, match=r"no device 'cuda:77' here .*AUTOLABEL_DEVICE"):
-        load_detector("grounding_dino", str(detector_folder), "cuda:77")
+        load_detector("grounding_dino", str(detector_folder), Placement("cuda:77"))
 
 
 def test_a_detector_that_answers_nan_is_stopped(detector_folder: Path) -> None:
     poison(detector_folder, "model.query_position_embeddings.weight")
 
     with pytest.raises(PermanentInferenceError, match="hold NaN or infinity"):
-        load_detector("grounding_dino", str(detector_folder), "cpu").detect([two_swabs()], plan_of("red gauze"))
+        load_detector("grounding_dino", str(detector_folder), Placement("cpu")).detect(
+            [two_swabs()], plan_of("red gauze")
+        )
 
 
 def test_a_segmenter_that_answers_nan_is_stopped(segmenter_folder: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_segmenter_that_answers_nan_is_stopped(segmenter_folder: Path) -> None
     boxes = np.array([[10, 10, 50, 50]], np.float32)
 
     with pytest.raises(PermanentInferenceError, match="mask scores hold NaN or infinity"):
-        load_segmenter("sam", str(segmenter_folder), "cpu").segment([two_swabs()], [boxes])
+        load_segmenter("sam", str(segmenter_folder), Placement("cpu")).segment([two_swabs()], [boxes])
 
 
 def poison(folder: Path, name: str) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import AutoModelForMaskGeneration, AutoProcessor
 
 from autolabel.core.geometry import mask_to_frame
+from autolabel.models import Placement
 from autolabel.models.sam import SamSegmenter
 from autolabel.models.weights import locate
 from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, two_swabs
@@ -18,7 +19,7 @@ FOLDER = locate("bundled:segmenter")
 
 @pytest.fixture(scope="module")
 def segmenter() -> SamSegmenter:
-    return SamSegmenter.load(FOLDER, "cpu")
+    return SamSegmenter.load(FOLDER, Placement("cpu"))
 
 
 @pytest.mark.parametrize("size_px", [(320, 224), (97, 211), (256, 256), (1283, 719), (40, 30)])

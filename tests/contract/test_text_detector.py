@@ -10,7 +10,7 @@ import pytest
 from autolabel.core.detections import Detections
 from autolabel.core.geometry import box_iou
 from autolabel.core.prompts import PromptPlan
-from autolabel.models import load_detector
+from autolabel.models import Placement, load_detector
 from autolabel.protocols import TextDetector
 from fakes import Find, ScriptedDetector
 from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, plan_of, two_swabs
@@ -25,7 +25,7 @@ def detector(request: pytest.FixtureRequest) -> Iterator[TextDetector]:
     if request.param == "scripted":
         yield ScriptedDetector(Find("red gauze", 0.9, RED_XYXY_NORM), Find("blue gauze", 0.8, BLUE_XYXY_NORM))
     else:
-        yield load_detector("grounding_dino", "bundled:detector", "cpu")
+        yield load_detector("grounding_dino", "bundled:detector", Placement("cpu"))
 
 
 def best_box(found: Detections, plan: PromptPlan, prompt: str) -> tuple[float, np.ndarray]:

@@ -12,7 +12,7 @@ from autolabel.core.rows import LabelRow, OntologyClass
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError
 from autolabel.prompt_map import PromptMap
-from autolabel.recipe import MAX_KNOWN_SLOTS, Recipe, RecipeConfig, load_config, plan_prompts
+from autolabel.recipe import MAX_KNOWN_SLOTS, ModelChoice, Recipe, RecipeConfig, Tiles, load_config, plan_prompts
 from platform_fakes import make_row
 
 CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
@@ -124,11 +124,25 @@ def test_the_id_ignores_colour_name_and_classes_that_are_not_looked_for() -> Non
     assert recipe(CAR).id == recipe(renamed, LANE).id
 
 
-@pytest.mark.parametrize("changes", [{"threshold": 0.5}, {"max_instances": 7}, {"nms_iou": 0.1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"threshold": 0.5},
+        {"max_instances": 7},
+        {"nms_iou": 0.1},
+        {"prompts_per_pass": 1},
+        {"tiles": Tiles(size_px=512)},
+        {"detector": ModelChoice(family="grounding_dino", weights="bundled:detector", precision="bf16")},
+    ],
+)
 def test_the_id_changes_with_what_decides_the_answer(changes: dict[str, object]) -> None:
     assert recipe(CAR).id != recipe(CAR, **changes).id
     assert recipe(CAR).id != replace(recipe(CAR), detector_digest="other").id
     assert recipe(CAR).id != recipe(BUS).id
+
+
+def test_recipes_that_use_nothing_new_keep_the_ids_they_had() -> None:
+    assert recipe(CAR).id == "885dd21ac6616cb050af0669893a2960576d6697448268603b7882d22a349741"
 
 
 def test_a_recipe_comes_back_equal_from_the_ledgers_json() -> None:

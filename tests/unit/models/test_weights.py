@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autolabel.errors import PermanentModelError, PermanentUsageError
-from autolabel.models import load_detector, load_segmenter, weights_digest
+from autolabel.models import Placement, load_detector, load_segmenter, weights_digest
 from autolabel.models.weights import locate
 
 
@@ -112,4 +112,4 @@ def test_a_hub_id_is_found_in_the_cache_without_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("load", "known"), [(load_detector, "grounding_dino"), (load_segmenter, "sam")])
 def test_an_unknown_family_is_refused_naming_those_there_are(load: type, known: str) -> None:
     with pytest.raises(PermanentUsageError, match=rf"'yolo'; there is: {known}"):
-        load("yolo", "bundled:detector", "cpu")
+        load("yolo", "bundled:detector", Placement("cpu"))

@@ -1,0 +1,38 @@
+"""Pictures -> what models read: uint8 uploaded, resized and normalised on the device. No torchvision, no Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from autolabel.protocols import RGB
+
+
+def upload(images: Sequence[RGB], device: torch.device) -> torch.Tensor:
+    """Pictures of one size (H, W, 3) -> (B, 3, H, W) uint8 on `device`: the smallest form to travel in."""
+    stacked = torch.from_numpy(np.stack(images))
+    if device.type == "cuda":
+        stacked = stacked.pin_memory().to(device, non_blocking=True)
+    return stacked.permute(0, 3, 1, 2)
+
+
+def resize(pixels: torch.Tensor, size_hw_px: tuple[int, int]) -> torch.Tensor:
+    """(B, 3, H, W) uint8 -> (B, 3, h, w) float32, whole numbers of 0 to 255.
+
+    Bilinear with antialiasing: equal to Pillow's BILINEAR, with which the published weights were trained, within one
+    grey level. Torch's CUDA kernel knows no uint8, so there the rounding is our own.
+    """
+    if pixels.shape[-2:] == size_hw_px:
+        return pixels.float()
+    if pixels.device.type == "cpu":
+        return interpolate(pixels, size_hw_px, mode="bilinear", antialias=True).float()
+    return interpolate(pixels.float(), size_hw_px, mode="bilinear", antialias=True).round_().clamp_(0, 255)
+
+
+def normalise(grey: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """(B, 3, h, w) float32 in 0 to 255 -> the same shape. `mean`, `std`: of 0 to 1, as image processors have them."""
+    offset, scale = (grey.new_tensor(values)[:, None, None] * 255 for values in (mean, std))
+    return (grey - offset) / scale
