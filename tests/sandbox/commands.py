@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -78,6 +79,12 @@ class Command:
         counted += sum(sum(summary[part].values()) for part in ("left_alone", "set_aside", "elsewhere"))
         assert counted == summary["total"], summary
         return summary
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """A command and all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @dataclass(frozen=True)

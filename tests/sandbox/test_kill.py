@@ -5,24 +5,18 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from contextlib import suppress
 
 import psutil
 import pytest
 
-from sandbox.commands import Command, Label, assert_same_labels
+from sandbox.commands import Command, Label, assert_same_labels, kill_all
 
 # One push of the 12-frame demo takes about 7 s here, most of it loading; moments are spread over all of it.
 KILLS = 20
 SPAN_S = 7.0
 SEED = 20261121
-
-
-def kill_all(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def inference_process(parent: int) -> psutil.Process | None:

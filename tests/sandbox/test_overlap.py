@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-from sandbox.commands import Command, Label, assert_same_labels
+from sandbox.commands import Command, Label, assert_same_labels, kill_all
 
 
 def test_a_second_push_on_the_same_device_leaves_the_work_to_the_first(push: Command) -> None:
+    """The first waits for a download until the second is over."""
+    push.sandbox.fault("slow", delay_s=600.0, match={"path_contains": "/blobs/"})
     first = push.start("push", "--project", push.project, "--yes")
-    while not list((push.home / "locks").glob(f"{push.project}-cuda_0.lock")):
-        pass
+    while first.poll() is None and not push.sandbox.faults_met()[0]:
+        time.sleep(0.02)
     done = push("push", "--yes", "--project", push.project)
+    kill_all(first)
     print(done.stderr)
     assert done.returncode == 0
     assert f"(process {first.pid}, since " in done.stderr
     assert "does the work; nothing was done here" in done.stderr
-    first.wait(120)
 
 
 def test_pushes_on_several_devices_share_the_rows_and_each_is_labelled_once(

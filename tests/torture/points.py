@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from requests import PreparedRequest, Response
 
 Order = tuple[str, int, str]
-"""At which point, at which time that it is reached, and what then: `kill`, `stop`, or `sleep SECONDS`."""
+"""At which point, at which time that it is reached, and what then: `kill`, `stop`, `sleep SECONDS`, or `hold FILE`:
+until there is such a file."""
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 WRITTEN = re.compile(r"\s*(?:INSERT INTO|UPDATE|DELETE FROM|CREATE TABLE|ALTER TABLE) \"?(\w+)")
@@ -65,20 +66,25 @@ def _note(line: str) -> None:
 
 
 def act(what: str) -> None:
-    match what.split():
+    match what.split(maxsplit=1):
         case ["kill"]:
             os._exit(9)
         case ["stop"]:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this thread: one that is sent to the process may take effect when this thread is already further on.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         case ["sleep", seconds]:
             time.sleep(float(seconds))
+        case ["hold", file]:
+            while not Path(file).exists():
+                time.sleep(0.01)
         case _:
             raise ValueError(what)
 
 
 def read(trace: Path) -> Counter[str]:
-    """How often each point was reached."""
-    return Counter(line for line in trace.read_text().splitlines() if not line.startswith("sent "))
+    """How often each point was reached so far."""
+    lines = trace.read_text().splitlines() if trace.exists() else []
+    return Counter(line for line in lines if not line.startswith("sent "))
 
 
 def sent_rows(trace: Path, request: str) -> list[int]:

@@ -103,8 +103,14 @@ class Bug:
 
 
 _IN_TWOS = partial(bundles.partial, sizes=(2,))
+_OVERSLEPT = partial(stalls.before_sending, destination="agent-stage", sends=[stalls.SAVE], stop_share=1.0)
+"""A run that stops before a save and goes on when another has finished all rows: it may not write any more then."""
 BUGS = {
-    "random hashes": Bug("RandomNames", kills.at_random, r"I2: an object bears a name that no recipe gives"),
+    "random hashes": Bug(
+        "RandomNames",
+        partial(kills.at_random, grounds=[(False, "main")]),
+        r"I2: an object bears a name that no recipe gives",
+    ),
     "SDK retries on for writes": Bug("Resending", _IN_TWOS, r"I8: saved", 1),
     "bundle executed again": Bug("BundleTwice", _IN_TWOS, r"I8: saved", 1),
     "done without read-back": Bug(
@@ -114,13 +120,14 @@ BUGS = {
         "AttemptAfterWork", scenes.poison, r"kills its runs; .* set aside: \[\]$", 1
     ),
     "lease-only writer": Bug(
-        "LeaseOnly",
-        partial(stalls.before_sending, destination="agent-stage"),
-        r"I6: (written by a run that had lost the row|main was written)",
-        4,
+        "LeaseOnly", _OVERSLEPT, r"I6: (written by a run that had lost the row|main was written)"
     ),
     "NORMAL sync": Bug("NormalSync", durability.order, r"requests left before the ledger was on the disk", 12),
-    "done before the receipt": Bug("LateReceipts", kills.at_random, r"I6: moved on before its receipt was kept"),
+    "done before the receipt": Bug(
+        "LateReceipts",
+        partial(kills.at_random, grounds=[(True, "agent-stage")]),
+        r"I6: moved on before its receipt was kept",
+    ),
     "initialise_labels on main": Bug("OpensMain", scenes.people_on_our_branch, r"I6: main was written although", 1),
     "filter, then save": Bug("FilterThenSave", scenes.people_on_our_branch, r"I1: .* of people changed", 1),
     "redaction off": Bug("TellsUrls", scenes.lost_files, r"I9: ", 1),
