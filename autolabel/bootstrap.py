@@ -29,6 +29,7 @@ from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientB
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.locks import hold, hold_for, is_held, project_lock
+from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.preview import invent_classes, preview
@@ -196,7 +197,7 @@ def glance_at_project(settings: Settings, project: str) -> Glance:
 
 
 def run_preview(
-    settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None]
+    settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None], *, is_reference: bool = False
 ) -> tuple[Page, Album]:
     """Look at the first `limit` rows; what the report says of them, and shows."""
     from autolabel.report import preview_page
@@ -206,7 +207,7 @@ def run_preview(
     with (
         _spool(settings.home, preview_id) as spool,
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
-        closing(_inference(settings, glance.recipe)) as inference,
+        closing(_inference(settings, glance.recipe, is_reference)) as inference,
     ):
         eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon)
         options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
@@ -232,10 +233,10 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 @contextmanager
-def open_session(settings: Settings, project: str) -> Iterator[Session]:
+def open_session(settings: Settings, project: str, *, is_reference: bool = False) -> Iterator[Session]:
     """Open a project for a push or for a look. Raises what its parts raise."""
     config = load_config(settings.config)
-    with _opened(settings, project_hash(project), lambda found: _recipe(config, found)) as session:
+    with _opened(settings, project_hash(project), lambda found: _recipe(config, found), is_reference) as session:
         yield session
 
 
@@ -277,7 +278,10 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
 
 @contextmanager
 def _opened(
-    settings: Settings, uuid: str, choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]]
+    settings: Settings,
+    uuid: str,
+    choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]],
+    is_reference: bool = False,
 ) -> Iterator[Session]:
     from autolabel.remote.client import connect
     from autolabel.remote.retract import EncordRetractor
@@ -292,15 +296,16 @@ def _opened(
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         retractor: Retractor = EncordRetractor(connection)
-        inference = stack.enter_context(closing(_inference(settings, recipe)))
+        inference = stack.enter_context(closing(_inference(settings, recipe, is_reference)))
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
         ports = Ports(source, sink, ledger, inference, spool)
         yield Session(run_id, project, recipe, left, ports, retractor, settings)
 
 
-def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
+def _inference(settings: Settings, recipe: Recipe, is_reference: bool) -> InferenceProcess:
+    where = Placement(settings.device, is_reference=is_reference)
     return InferenceProcess(
-        partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames),
+        partial(load_inference, recipe, where, settings.max_image_pixels, settings.batch_frames),
         max_bytes=settings.max_worker_bytes,
     )
 
@@ -360,20 +365,20 @@ def ssh_key(settings: Settings) -> str:
     )
 
 
-def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
+def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batch_frames: int) -> Answers:
     """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
     from autolabel.decoding import DecodeProcess
-    from autolabel.models import Placement, load_detector, load_segmenter
+    from autolabel.models import load_detector, load_segmenter
     from autolabel.pipeline import infer
     from autolabel.remote.frames import MediaReader
 
     config = recipe.config
     detector = load_detector(
-        config.detector.family, config.detector.weights, Placement(device, config.detector.precision)
+        config.detector.family, config.detector.weights, replace(where, precision=config.detector.precision)
     )
     segmenter = (
         load_segmenter(
-            config.segmenter.family, config.segmenter.weights, Placement(device, config.segmenter.precision)
+            config.segmenter.family, config.segmenter.weights, replace(where, precision=config.segmenter.precision)
         )
         if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
         else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autolabel.cli_models import models
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 EXIT_PARTIAL = 3
 EXIT_LATER = 75
 
+Reference = Annotated[
+    bool,
+    typer.Option(
+        "--reference",
+        help="Run the models by transformers' own code, without our fast paths: slow, to compare with.",
+    ),
+]
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -38,6 +47,7 @@ app = typer.Typer(
 
 ontology = typer.Typer(no_args_is_help=True, help="Make and check the prompts for a project's ontology.")
 app.add_typer(ontology, name="ontology")
+app.add_typer(models, name="models")
 
 
 @app.command()
@@ -60,6 +70,7 @@ def push(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up rows again that were set aside.")
     ] = False,
+    reference: Reference = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing anywhere.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed without a terminal.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan or the result as JSON.")] = False,
@@ -73,7 +84,7 @@ def push(
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
-    with open_session(_settings(config), project) as session:
+    with open_session(_settings(config), project, is_reference=reference) as session:
         options = session.options(
             destination=to,
             pull_from=pull_from,
@@ -102,6 +113,7 @@ def preview(
     ] = None,
     project: Annotated[str | None, typer.Option(help="Look at a project's rows instead: hash or URL.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Look at most at this many.")] = 20,
+    reference: Reference = False,
     config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
 ) -> None:
     """Show what would be found, as a page of overlays; writes nothing to any platform.
@@ -124,7 +136,7 @@ def preview(
     else:
         raise PermanentUsageError("nothing to look at: give pictures, videos or a folder, or --project HASH")
     with progress(min(limit, len(glance.rows))) as on_step:
-        page, album = bootstrap.run_preview(settings, glance, limit, on_step)
+        page, album = bootstrap.run_preview(settings, glance, limit, on_step, is_reference=reference)
     print_preview(page)
     typer.echo(f"report: {write_report(bootstrap.report_folder(settings), page, album)}")
     raise typer.Exit(EXIT_PARTIAL if page.messages else 0)

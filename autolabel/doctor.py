@@ -97,12 +97,13 @@ def check_models(settings: Settings) -> Iterator[Check]:
 
 
 def _check_weights(about: str, model: ModelChoice) -> Check:
-    from autolabel.models import is_here, weights_digest
+    from autolabel.models import weights_digest
+    from autolabel.models.weights import find
+    from autolabel.stock import describe
 
-    if not is_here(model.weights):
-        text = (
-            f"{model.weights} is not on this machine; the first push downloads it from the hub, which needs network"
-        )
+    if find(model.weights) is None:
+        what = f"{model.weights} ({describe(model.weights)}) is not on this machine"
+        text = f"{what}; `autolabel models pull {model.weights}` or the first push downloads it, which needs network"
         return Check(Level.WARN, about, text)
     return _ok(about, f"{model.weights}, SHA-256 {weights_digest(model.weights)}")
 

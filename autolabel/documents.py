@@ -56,12 +56,17 @@ def find(folder: str, name: str) -> Path:
         except OSError as error:
             raise PermanentUsageError(f"{name} cannot be read ({error.strerror}); nothing was done") from None
         raise PermanentUsageError(f"there is no file {name}; nothing was done")
-    package = Path(__file__).parent
-    shelf = next(place for place in (package / folder, package.parent / folder) if place.is_dir())
-    known = {path.stem: path for path in shelf.glob("*.yaml")}
+    known = shelf(folder)
     if name not in known:
         raise PermanentUsageError(f"no {folder} file is called {name!r}; {nearest(name, known)}; nothing was done")
     return known[name]
+
+
+def shelf(folder: str) -> dict[str, Path]:
+    """The files that are shipped of this kind (`configs`, `ontologies`), by name."""
+    package = Path(__file__).parent
+    place = next(place for place in (package / folder, package.parent / folder) if place.is_dir())
+    return {path.stem: path for path in sorted(place.glob("*.yaml"))}
 
 
 def is_path(name: str) -> bool:

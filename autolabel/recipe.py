@@ -75,7 +75,7 @@ def load_config(name: str) -> RecipeConfig:
     changes: dict[str, Any] = {
         part: model.model_copy(update={"weights": str(folder.absolute())})
         for part, model in (("detector", config.detector), ("segmenter", config.segmenter))
-        if model is not None and (folder := path.parent / model.weights).is_dir()
+        if model is not None and (folder := path.parent / model.weights).exists()
     }
     if config.prompt_map is not None and is_path(config.prompt_map):
         changes["prompt_map"] = str(path.parent / config.prompt_map)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from autolabel.core.prompts import TokenCounts
 from autolabel.errors import PermanentUsageError
 from autolabel.models.placement import Placement
-from autolabel.models.weights import TEXT_FILES, is_here, locate, weights_digest
+from autolabel.models.weights import TEXT_FILES, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "Placement",
     "count_tokens",
     "describe_device",
-    "is_here",
     "load_detector",
     "load_segmenter",
     "weights_digest",
@@ -76,7 +75,7 @@ def describe_device(device: str) -> str:
 
 
 def load_segmenter(family: str, weights: str, placement: Placement) -> BoxSegmenter:
-    """As `load_detector`; a hub id would be `facebook/sam-vit-base`, the small one is `bundled:segmenter`."""
+    """As `load_detector`: `facebook/sam-vit-base`, `bundled:segmenter`, or a `.pth` file of the original SAM."""
     return _loader(SEGMENTERS, family)(locate(weights), placement)
 
 

@@ -77,3 +77,9 @@ def test_without_images_a_report_holds_none(push: Command, tmp_path: Path) -> No
     html = report_of(done.stdout)
     assert "data:image" not in html
     assert "tray.png" in html
+
+
+def test_the_reference_finds_what_the_fast_paths_find(push: Command, tmp_path: Path) -> None:
+    done = push("preview", str(scene(tmp_path / "tray.png")), "--prompts", "white gauze", "--reference")
+    assert done.returncode == 0, done.stderr
+    assert "1 white gauze" in done.stdout

@@ -33,9 +33,10 @@ def recipe(*classes: OntologyClass, **changes: object) -> Recipe:
     return Recipe(chosen, plan_prompts(chosen, None, classes)[0], "d1", "d2")
 
 
-@pytest.mark.parametrize("name", ["demo", "default"])
+@pytest.mark.parametrize("name", ["demo", "default", "classic", "fast"])
 def test_shipped_configs_load(name: str) -> None:
     assert load_config(name).detector.weights
+    assert load_config(name).description
 
 
 def test_an_unknown_config_names_the_nearest() -> None:

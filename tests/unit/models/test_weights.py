@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,9 +21,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def test_importing_the_package_and_hashing_weights_brings_no_torch() -> None:
+def test_importing_the_package_hashing_listing_and_checking_weights_brings_no_torch() -> None:
     program = (
         "import sys, autolabel.models as models; models.weights_digest('bundled:detector'); "
+        "from autolabel import stock; stock.holdings(); stock.check('bundled:detector'); "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -64,6 +66,15 @@ def test_a_folder_with_pickled_weights_only_is_refused(folder: Path) -> None:
 
     with pytest.raises(PermanentModelError, match="no weights at"):
         locate(str(folder))
+
+
+def test_a_checkpoint_is_found_as_a_file_and_its_digest_is_its_own_whatever_its_name(tmp_path: Path) -> None:
+    first, other = tmp_path / "sam_vit_b_01ec64.pth", tmp_path / "other.pth"
+    first.write_bytes(b"tensors")
+    shutil.copy(first, other)
+
+    assert locate(str(first)) == first
+    assert weights_digest(str(first)) == weights_digest(str(other)) == hashlib.sha256(b"tensors").hexdigest()
 
 
 def test_a_hub_id_that_is_neither_cached_nor_reachable_fails_at_once_with_what_to_do(tmp_path: Path) -> None:
