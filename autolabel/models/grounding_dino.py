@@ -56,7 +56,7 @@ class GroundingDinoDetector:
         self._model = model
         self._tokenizer = tokenizer
         self._image_processor = image_processor
-        self._last: tuple[tuple[str, ...], list[TextChunk]] = ((), [])
+        self._last: tuple[tuple[tuple[str, ...], int | None], list[TextChunk]] = (((), None), [])
 
     @classmethod
     def load(cls, folder: Path, placement: Placement) -> GroundingDinoDetector:
@@ -75,7 +75,7 @@ class GroundingDinoDetector:
         Images of one size go through the model together, sizes apart: padding would move the scores.
         A prompt's score moves a little with the prompts that share its pass.
         """
-        chunks = self._chunks(plan.prompts)
+        chunks = self._chunks(plan)
         found: dict[int, Detections] = {}
         for positions in _by_size(images):
             pixels = self._pixels([images[i] for i in positions])
@@ -85,15 +85,16 @@ class GroundingDinoDetector:
                 found[position] = _merge(answers, len(plan.prompts), images[position].shape[:2])
         return [found[i] for i in range(len(images))]
 
-    def _chunks(self, prompts: tuple[str, ...]) -> list[TextChunk]:
+    def _chunks(self, plan: PromptPlan) -> list[TextChunk]:
         """Tokenised prompts; those of the last plan are kept, since a run asks the same on every frame."""
-        if self._last[0] != prompts:
+        prompts = plan.prompts
+        if self._last[0] != (prompts, plan.per_pass):
             tokens = _count(self._tokenizer, self._model.config, prompts)
             try:
-                ranges = pack_prompts(tokens.counts, tokens.budget)
+                ranges = pack_prompts(tokens, plan.per_pass)
             except ValueError as exc:
-                raise PermanentUsageError(f"{exc}; shorten it in the prompt map") from exc
-            self._last = (prompts, [self._tokenise(prompts, columns) for columns in ranges])
+                raise PermanentUsageError(f"{exc}, in the prompt map") from exc
+            self._last = ((prompts, plan.per_pass), [self._tokenise(prompts, columns) for columns in ranges])
         return self._last[1]
 
     def _tokenise(self, prompts: tuple[str, ...], columns: range) -> TextChunk:
@@ -117,7 +118,8 @@ class GroundingDinoDetector:
         """One pass -> boxes (B, Q, 4) as centre and size in [0, 1], and scores (B, Q, prompts of the chunk).
 
         A prompt's score is the mean of the mean and the least probability of its tokens: the mean alone lets "steel
-        clamp" answer to every clamp, the least alone is ruled by one weak word piece.
+        clamp" answer to every clamp, the least alone is ruled by one weak word piece. On the bundled model it is as
+        good as any other mean within the noise of seeds; the product is far worse (scripts/training/formulas.py).
         """
         out = self._model(pixel_values=pixels, input_ids=chunk.input_ids.expand(len(pixels), -1))
         tokens = out.logits[..., : chunk.input_ids.shape[1]]  # beyond the text they are -inf
@@ -138,8 +140,9 @@ def count_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
 
 
 def _count(tokenizer: Any, config: Any, prompts: Sequence[str]) -> TokenCounts:
-    counts = tuple(len(tokenizer(f"{prompt}.", add_special_tokens=False).input_ids) for prompt in prompts)
-    return TokenCounts(counts, config.max_text_len - 2)  # [CLS] and [SEP]
+    ids = [tokenizer(f"{prompt}.", add_special_tokens=False).input_ids for prompt in prompts]
+    unknown = tuple(one.count(tokenizer.unk_token_id) for one in ids)
+    return TokenCounts(tuple(map(len, ids)), config.max_text_len - 2, unknown)  # less [CLS] and [SEP]
 
 
 def _load_tokenizer(folder: Path) -> Any:
