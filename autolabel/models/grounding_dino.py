@@ -20,6 +20,7 @@ from transformers import (
 from transformers.models.grounding_dino import modeling_grounding_dino
 
 from autolabel.core.detections import Detections
+from autolabel.core.merging import SAME_PASS_IOU, merge_looks
 from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
 from autolabel.models.placement import Placement
@@ -209,14 +210,14 @@ def _merge(
     size_hw_px: tuple[int, ...],
 ) -> Detections:
     """One frame's passes (columns, boxes as centre and size in [0, 1], scores) -> Detections over all columns."""
-    all_boxes, all_scores = [np.zeros((0, 4), np.float32)], [np.zeros((0, prompt_count), np.float32)]
+    looks = []
     for columns, boxes_cxcywh, scores in answers:
         keep = scores.max(axis=1) >= SCORE_FLOOR
         block = np.zeros((int(keep.sum()), prompt_count), np.float32)
         block[:, columns] = scores[keep]
-        all_scores.append(block)
-        all_boxes.append(_to_xyxy_px(boxes_cxcywh[keep], size_hw_px))
-    return Detections(np.concatenate(all_boxes), np.concatenate(all_scores))
+        looks.append(Detections(_to_xyxy_px(boxes_cxcywh[keep], size_hw_px), block))
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros((0, prompt_count), np.float32))
+    return merge_looks(looks or [nothing], SAME_PASS_IOU)
 
 
 def _to_xyxy_px(boxes_cxcywh: NDArray[np.float32], size_hw_px: tuple[int, ...]) -> NDArray[np.float32]:

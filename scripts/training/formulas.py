@@ -104,16 +104,26 @@ def _look(first_seed: int, frames: int, names: list[str], size_px: tuple[int, in
 
 def _judged(seen: Seen, formula: Formula) -> Judged:
     scores = np.stack([formula(tokens) for tokens in seen.tokens], axis=1).clip(0, 1).astype(np.float32)
-    height, width = seen.masks[0].shape if seen.masks else (480, 640)
-    kept = suppress(
-        Detections(seen.boxes_xyxy_px, scores), plan_of(seen.phrases), (width, height), NMS_IOU, CROSS_CLASS_IOU
-    )
+    return judged(seen.names, seen.masks, seen.phrases, Detections(seen.boxes_xyxy_px, scores))
+
+
+def judged(
+    names: list[str],
+    masks: list[NDArray[np.bool_]],
+    phrases: Sequence[str],
+    found: Detections,
+    cross_class_iou: float = CROSS_CLASS_IOU,
+) -> Judged:
+    """A frame's truth beside what suppression keeps of a detector's answer; boxes only."""
+    height, width = masks[0].shape if masks else (480, 640)
+    kept = suppress(found, plan_of(phrases), (width, height), NMS_IOU, cross_class_iou)
     nothing = np.zeros((0, 0), np.bool_)
-    found = []
-    for owner, score, box in zip(kept.class_index, kept.scores.tolist(), kept.boxes_xyxy_px.tolist(), strict=True):
-        name = seen.phrases[owner]
-        found.append((name, Detection(name, name, score, tuple(box)), nothing))
-    return Judged(seen.names, seen.masks, found)
+    columns = zip(kept.class_index, kept.scores.tolist(), kept.boxes_xyxy_px.tolist(), strict=True)
+    answers = [
+        (phrases[owner], Detection(phrases[owner], phrases[owner], score, (x0, y0, x1, y1)), nothing)
+        for owner, score, (x0, y0, x1, y1) in columns
+    ]
+    return Judged(names, masks, answers)
 
 
 def _row(title: str, judged: Mapping[tuple[str, int], Sequence[Judged]], threshold: float) -> str:
@@ -123,8 +133,8 @@ def _row(title: str, judged: Mapping[tuple[str, int], Sequence[Judged]], thresho
     frames = [frame for part in judged.values() for frame in part]
     truths = sum(len(frame.names) for frame in frames)
     outcomes = np.array([outcome for frame in frames for outcome in right_or_wrong(frame)]).reshape(-1, 2)
-    at = _precision_recall_f1(outcomes, truths, threshold)
-    best = max((_precision_recall_f1(outcomes, truths, t)[2], t) for t in np.arange(0.05, 0.9, 0.01))
+    at = precision_recall_f1(outcomes, truths, threshold)
+    best = max((precision_recall_f1(outcomes, truths, t)[2], t) for t in np.arange(0.05, 0.9, 0.01))
     figures = " | ".join(f"{value:.3f}" for value in means)
     return (
         f"| {title} | {figures} | {min(by_seed):.3f} to {max(by_seed):.3f} | {' / '.join(f'{x:.3f}' for x in at)} "
@@ -150,7 +160,8 @@ def right_or_wrong(frame: Judged) -> list[tuple[float, bool]]:
     return outcomes
 
 
-def _precision_recall_f1(outcomes: Floats, truths: int, threshold: float) -> tuple[float, float, float]:
+def precision_recall_f1(outcomes: Floats, truths: int, threshold: float) -> tuple[float, float, float]:
+    """Of (score, is right) pairs."""
     kept = outcomes[outcomes[:, 0] >= threshold]
     right = float(kept[:, 1].sum())
     return right / max(1, len(kept)), right / truths, 2 * right / (len(kept) + truths)
