@@ -95,16 +95,16 @@ class GroundingDinoDetector:
                 ranges = pack_prompts(tokens, plan.per_pass)
             except ValueError as exc:
                 raise PermanentUsageError(f"{exc}, in the prompt map") from exc
-            self._last = ((prompts, plan.per_pass), [self._tokenise(prompts, columns) for columns in ranges])
+            self._last = ((prompts, plan.per_pass), [self._tokenise(prompts, tokens, columns) for columns in ranges])
         return self._last[1]
 
-    def _tokenise(self, prompts: tuple[str, ...], columns: range) -> TextChunk:
+    def _tokenise(self, prompts: tuple[str, ...], tokens: TokenCounts, columns: range) -> TextChunk:
         texts = [prompts[i] for i in columns]
         ids: list[int] = self._tokenizer(". ".join(texts) + ".").input_ids
         spans = prompt_spans(ids, DELIMITER_IDS)
-        if len(spans) != len(texts):
+        if [len(span) + 1 for span in spans] != [tokens.counts[i] for i in columns]:
             raise PermanentUsageError(
-                f"the model reads {len(spans)} phrases in the {len(texts)} prompts {texts}; "
+                f"the model reads other phrases ({len(spans)}) than the {len(texts)} prompts {texts}; "
                 "a prompt must hold words, and no '.' or '?'"
             )
         return TextChunk(columns, torch.tensor([ids], device=self._model.device), spans)

@@ -170,7 +170,7 @@ def test_an_object_that_several_passes_find_is_one_box_with_the_scores_of_each(
     on_it = found.scores[box_iou(truth, found.boxes_xyxy_px)[0] > 0.8]
     (scores,) = on_it[on_it.max(axis=1) > 0.15]
     assert scores.argmax() == 0
-    assert scores[[2, 3]].min() > 0.15
+    assert scores[[2, 3]].min() > 0.1
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDinoDetector) -> None:
@@ -178,10 +178,15 @@ def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDino
         detector.detect([two_swabs()], plan_of("red gauze", "red " * 300))
 
 
-@pytest.mark.parametrize("prompt", ["st. bernard", "?"])
-def test_a_prompt_that_is_not_one_phrase_is_refused(detector: GroundingDinoDetector, prompt: str) -> None:
+@pytest.mark.parametrize("prompts", [["st. bernard"], ["?"], ["st. bernard", "?"]])
+def test_a_prompt_that_is_not_one_phrase_is_refused(detector: GroundingDinoDetector, prompts: list[str]) -> None:
     with pytest.raises(PermanentUsageError, match="a prompt must hold words"):
-        detector.detect([two_swabs()], plan_of("red gauze", prompt))
+        detector.detect([two_swabs()], plan_of("red gauze", *prompts))
+
+
+def test_a_prompt_of_which_the_vocabulary_has_nothing_is_refused(detector: GroundingDinoDetector) -> None:
+    with pytest.raises(PermanentUsageError, match="the model knows no word or letter of prompt 1; say it in English"):
+        detector.detect([two_swabs()], plan_of("red gauze", "собака"))
 
 
 def test_words_the_vocabulary_lacks_are_read_in_pieces(detector: GroundingDinoDetector) -> None:
