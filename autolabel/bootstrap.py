@@ -369,7 +369,7 @@ def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batc
     """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
     from autolabel.decoding import DecodeProcess
     from autolabel.models import load_detector, load_segmenter
-    from autolabel.pipeline import infer
+    from autolabel.pipeline import TilingDetector, infer
     from autolabel.remote.frames import MediaReader
 
     config = recipe.config
@@ -383,6 +383,8 @@ def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batc
         if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
         else None
     )
+    if config.tiles is not None:
+        detector = TilingDetector(detector, config.tiles.size_px, config.tiles.overlap)
     answer = partial(
         infer,
         plan=recipe.plan,

@@ -8,8 +8,10 @@ import numpy as np
 
 from autolabel.core.detections import Detection, Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px
+from autolabel.core.merging import Window, merge_looks
 from autolabel.core.prompts import PromptPlan, needs_mask
 from autolabel.core.suppress import Kept, suppress
+from autolabel.core.tiling import SAME_LOOK_IOU, in_frame, join_at_seams, tile_windows
 from autolabel.errors import PermanentInferenceError
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
 
@@ -36,6 +38,10 @@ def infer(
         for answer, image in zip(found, images, strict=True)
     ]
     masks = _masks(images, found, kept, plan, segmenter)
+    for i, (image, answer) in enumerate(zip(images, found, strict=True)):
+        if answer.seen_xyxy_px is not None:
+            size_px = (image.shape[1], image.shape[0])
+            kept[i], masks[i] = join_at_seams(kept[i], masks[i], answer.seen_xyxy_px[kept[i].index], size_px)
     return [
         FrameLabels(
             frame_index=index,
@@ -46,6 +52,49 @@ def infer(
         )
         for (index, image), one, of_frame in zip(frames, kept, masks, strict=True)
     ]
+
+
+class TilingDetector:
+    """A TextDetector that looks with another one at frames as a whole and at tiles of them, for small objects.
+
+    Tiles go to that detector as many at a time as there are frames, so that they need no more memory.
+    """
+
+    def __init__(self, detector: TextDetector, size_px: int, overlap: float) -> None:
+        self._detector = detector
+        self._size_px = size_px
+        self._overlap = overlap
+
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        """See `TextDetector`. An object that several looks found comes once, with what was seen to find it.
+
+        What is below every class's threshold is left out: it could change no answer.
+        """
+        looks = [
+            [in_frame(found, (0, 0, image.shape[1], image.shape[0]))]
+            for image, found in zip(images, self._detector.detect(images, plan), strict=True)
+        ]
+        tiles = [(i, window) for i, image in enumerate(images) for window in self._windows(image)]
+        for start in range(0, len(tiles), max(1, len(images))):
+            batch = tiles[start : start + len(images)]
+            crops = [np.ascontiguousarray(images[i][y0:y1, x0:x1]) for i, (x0, y0, x1, y1) in batch]
+            for (i, window), found in zip(batch, self._detector.detect(crops, plan), strict=True):
+                looks[i].append(in_frame(found, window))
+        least = min((cls.threshold for cls in plan.classes), default=0.0)
+        return [merge_looks([_at_least(least, found) for found in of_frame], SAME_LOOK_IOU) for of_frame in looks]
+
+    def _windows(self, image: RGB) -> list[Window]:
+        return tile_windows(image.shape[1], image.shape[0], self._size_px, self._overlap)
+
+
+def _at_least(score: float, found: Detections) -> Detections:
+    rows = np.flatnonzero(found.scores.max(axis=1, initial=0) >= score)
+    return Detections(
+        found.boxes_xyxy_px[rows],
+        found.scores[rows],
+        found.masks and tuple(found.masks[row] for row in rows),
+        None if found.seen_xyxy_px is None else found.seen_xyxy_px[rows],
+    )
 
 
 def _masks(

@@ -43,6 +43,7 @@ class Detections:
     - `boxes_xyxy_px`: (N, 4) float32; x0 <= x1, y0 <= y1; may reach past the frame's border.
     - `scores`: (N, P) float32 in [0, 1], one column a prompt of the plan, in the plan's order.
     - `masks`: one a box where the detector brings its own (SAM 3), else None.
+    - `seen_xyxy_px`: (N, 4) float32, what of the frame was looked at to find each; None where that was all of it.
 
     Raises ValueError, naming the expected and the actual shape or range.
     """
@@ -50,6 +51,7 @@ class Detections:
     boxes_xyxy_px: NDArray[np.float32]
     scores: NDArray[np.float32]
     masks: tuple[Mask, ...] | None = None
+    seen_xyxy_px: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         boxes, scores = self.boxes_xyxy_px, self.scores
@@ -59,6 +61,8 @@ class Detections:
             raise ValueError(f"scores must be ({boxes.shape[0]}, P), got {scores.shape}")
         if self.masks is not None and len(self.masks) != boxes.shape[0]:
             raise ValueError(f"expected {boxes.shape[0]} masks, got {len(self.masks)}")
+        if self.seen_xyxy_px is not None and self.seen_xyxy_px.shape != boxes.shape:
+            raise ValueError(f"seen_xyxy_px must be {boxes.shape}, got {self.seen_xyxy_px.shape}")
         if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
             raise ValueError("boxes and scores must be finite")
         if scores.size and (scores.min() < 0 or scores.max() > 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -87,12 +88,13 @@ def lint(plan: PromptPlan, project: Project, entries: Entries, tokens: TokenCoun
     """Everything worth saying about a plan, worst first; `tokens` counts `plan.prompts`."""
     found = [
         *_too_long(plan, tokens),
+        *_unreadable(plan, tokens),
         *_poor_names(plan),
         *_alike(plan),
         *_names_inside_names(plan),
         *_not_asked(plan, project.classes, entries),
         *_left_to_people(plan, project),
-        *_cost(tokens),
+        *_cost(plan, tokens),
     ]
     order = list(Severity)
     errors = refusals(plan, project.classes, entries)
@@ -117,8 +119,8 @@ def _misfits(classes: Sequence[OntologyClass], entries: Mapping[str, MapEntry]) 
 
 def _empty_prompts(plan: PromptPlan) -> Iterator[Finding]:
     for owner, prompt in _owned(plan):
-        if not prompt:
-            what = "a prompt is empty once '.', '?' and '_' are taken away"
+        if not any(char.isalnum() for char in prompt):
+            what = f"a prompt holds no letter ({prompt!r})"
             yield Finding(Severity.ERROR, owner, what, "give its prompts in a prompt map")
 
 
@@ -137,6 +139,18 @@ def _too_long(plan: PromptPlan, tokens: TokenCounts) -> Iterator[Finding]:
             yield Finding(Severity.ERROR, owner, what, "shorten it")
         elif count > LONG_PROMPT_TOKENS:
             yield Finding(Severity.WARNING, owner, what, "say it in two to four words")
+
+
+def _unreadable(plan: PromptPlan, tokens: TokenCounts) -> Iterator[Finding]:
+    advice = "give an English prompt in a prompt map"
+    for i, (owner, prompt) in enumerate(_owned(plan)):
+        if tokens.is_unreadable(i):
+            yield Finding(Severity.ERROR, owner, f"the detector knows no word or letter of '{prompt}'", advice)
+        elif any(char.isalpha() and "LATIN" not in unicodedata.name(char, "") for char in prompt):
+            what = f"'{prompt}' is not in Latin letters: the detector spells it out and knows no such word"
+            yield Finding(Severity.WARNING, owner, what, advice)
+        elif tokens.unknown and tokens.unknown[i]:
+            yield Finding(Severity.WARNING, owner, f"the detector cannot read all of '{prompt}'", advice)
 
 
 def _poor_names(plan: PromptPlan) -> Iterator[Finding]:
@@ -237,10 +251,14 @@ def _listed(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names)})"
 
 
-def _cost(tokens: TokenCounts) -> Iterator[Finding]:
-    if not tokens.counts or max(tokens.counts) > tokens.budget:
+def _cost(plan: PromptPlan, tokens: TokenCounts) -> Iterator[Finding]:
+    try:
+        passes = len(pack_prompts(tokens, plan.per_pass))
+    except ValueError:  # told of before
         return
-    passes = len(pack_prompts(tokens.counts, tokens.budget))
-    what = f"prompts: {len(tokens.counts)}, tokens: {sum(tokens.counts)}, passes of at most {tokens.budget}: {passes}"
+    if not passes:
+        return
+    limits = f"{tokens.budget} tokens" + (f" and {plan.per_pass} prompts" if plan.per_pass else "")
+    what = f"prompts: {len(tokens.counts)}, tokens: {sum(tokens.counts)}, passes of at most {limits}: {passes}"
     advice = "nothing to do" if passes == 1 else "each pass costs the detector's time again; fewer prompts are faster"
     yield Finding(Severity.NOTE, EVERYTHING, what, advice)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -61,10 +62,18 @@ class PromptPlan:
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """What each prompt of a plan costs a model, with its closing '.', and how much it reads in one pass."""
+    """What each prompt of a plan costs a model, with its closing '.', and how much it reads in one pass.
+
+    `unknown`: how many of each prompt's tokens stand for what the model's vocabulary lacks; empty for none.
+    """
 
     counts: tuple[int, ...]
     budget: int
+    unknown: tuple[int, ...] = ()
+
+    def is_unreadable(self, prompt: int) -> bool:
+        """Whether nothing of a prompt but its closing '.' is in the vocabulary."""
+        return bool(self.unknown) and self.unknown[prompt] >= self.counts[prompt] - 1
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -77,26 +86,38 @@ def normalise(text: str) -> str:
     """A name as people write it -> a prompt as Grounding DINO was trained on.
 
     Lower case; '.' and '?' end a phrase for the model, so inside one they become spaces, as do underscores.
-    May come out empty: the caller decides what that means.
+    Characters that cannot be seen go. May come out empty: the caller decides what that means.
     """
-    return re.sub(r"[\s._?]+", " ", text).strip().lower()
+    seen = "".join(char for char in text if char.isspace() or unicodedata.category(char)[0] != "C")
+    return re.sub(r"[\s._?]+", " ", seen).strip().lower()
 
 
-def pack_prompts(token_counts: Sequence[int], budget: int) -> list[range]:
-    """Consecutive prompts -> chunks that fit the token budget, split at prompt borders only.
+def pack_prompts(tokens: TokenCounts, per_pass: int | None = None) -> list[range]:
+    """Consecutive prompts -> as few passes as the token budget and `per_pass` prompts allow, as even as can be.
 
-    `token_counts[i]` is what prompt i costs with its closing '.'. Raises ValueError when one alone is too long.
+    Passes are split at prompt borders only. Raises ValueError, naming the prompt by its column, where one alone is
+    too long or nothing of it is in the model's vocabulary.
     """
-    chunks: list[range] = []
-    start, used = 0, 0
-    for i, cost in enumerate(token_counts):
-        if cost > budget:
-            raise ValueError(f"prompt {i} takes {cost} tokens, the model reads at most {budget}")
-        if used + cost > budget:
-            chunks.append(range(start, i))
-            start, used = i, 0
-        used += cost
-    return [*chunks, range(start, len(token_counts))] if token_counts else []
+    for i, cost in enumerate(tokens.counts):
+        if cost > tokens.budget:
+            raise ValueError(f"prompt {i} takes {cost} tokens, the model reads at most {tokens.budget}; shorten it")
+        if tokens.is_unreadable(i):
+            raise ValueError(f"the model knows no word or letter of prompt {i}; say it in English")
+    best = [(0, 0, 0)]  # up to each prompt: passes, the sum of their squared tokens, where the last one starts
+    for stop in range(1, len(tokens.counts) + 1):
+        options, used = [], 0
+        for start in range(stop - 1, max(0, stop - (per_pass or stop)) - 1, -1):
+            used += tokens.counts[start]
+            if used > tokens.budget:
+                break
+            options.append((best[start][0] + 1, best[start][1] + used**2, start))
+        best.append(min(options))
+    passes: list[range] = []
+    stop = len(tokens.counts)
+    while stop:
+        passes.append(range(best[stop][2], stop))
+        stop = passes[-1].start
+    return passes[::-1]
 
 
 def prompt_spans(token_ids: Sequence[int], delimiter_ids: frozenset[int]) -> list[list[int]]:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from autolabel.core.detections import Detections
+from autolabel.core.merging import SAME_PASS_IOU, merge_looks
 from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
 from autolabel.models.dino_forward import FastForward, Forward, ReferenceForward
@@ -55,7 +56,7 @@ class GroundingDinoDetector:
         self._model = model
         self._forward = forward
         self._tokenizer = tokenizer
-        self._last: tuple[tuple[str, ...], list[TextChunk]] = ((), [])
+        self._last: tuple[tuple[tuple[str, ...], int | None], list[TextChunk]] = (((), None), [])
 
     @classmethod
     def load(cls, folder: Path, placement: Placement, model_type: str = GROUNDING_DINO) -> GroundingDinoDetector:
@@ -75,7 +76,7 @@ class GroundingDinoDetector:
         Images of one size go through the model together, sizes apart: padding would move the scores.
         A prompt's score moves a little with the prompts that share its pass.
         """
-        chunks = self._chunks(plan.prompts)
+        chunks = self._chunks(plan)
         found: dict[int, Detections] = {}
         for positions in _by_size(images):
             seen = self._forward.see(self._forward.prepare([images[i] for i in positions]))
@@ -85,24 +86,25 @@ class GroundingDinoDetector:
                 found[position] = _merge(answers, len(plan.prompts), images[position].shape[:2])
         return [found[i] for i in range(len(images))]
 
-    def _chunks(self, prompts: tuple[str, ...]) -> list[TextChunk]:
+    def _chunks(self, plan: PromptPlan) -> list[TextChunk]:
         """Tokenised prompts; those of the last plan are kept, since a run asks the same on every frame."""
-        if self._last[0] != prompts:
+        prompts = plan.prompts
+        if self._last[0] != (prompts, plan.per_pass):
             tokens = _count(self._tokenizer, self._model.config, prompts)
             try:
-                ranges = pack_prompts(tokens.counts, tokens.budget)
+                ranges = pack_prompts(tokens, plan.per_pass)
             except ValueError as exc:
-                raise PermanentUsageError(f"{exc}; shorten it in the prompt map") from exc
-            self._last = (prompts, [self._tokenise(prompts, columns) for columns in ranges])
+                raise PermanentUsageError(f"{exc}, in the prompt map") from exc
+            self._last = ((prompts, plan.per_pass), [self._tokenise(prompts, tokens, columns) for columns in ranges])
         return self._last[1]
 
-    def _tokenise(self, prompts: tuple[str, ...], columns: range) -> TextChunk:
+    def _tokenise(self, prompts: tuple[str, ...], tokens: TokenCounts, columns: range) -> TextChunk:
         texts = [prompts[i] for i in columns]
         ids: list[int] = self._tokenizer(". ".join(texts) + ".").input_ids
         spans = prompt_spans(ids, DELIMITER_IDS)
-        if len(spans) != len(texts):
+        if [len(span) + 1 for span in spans] != [tokens.counts[i] for i in columns]:
             raise PermanentUsageError(
-                f"the model reads {len(spans)} phrases in the {len(texts)} prompts {texts}; "
+                f"the model reads other phrases ({len(spans)}) than the {len(texts)} prompts {texts}; "
                 "a prompt must hold words, and no '.' or '?'"
             )
         text = self._forward.read(torch.tensor([ids], device=self._model.device))
@@ -122,7 +124,8 @@ def prompt_scores(token_probabilities: torch.Tensor, spans: Sequence[Sequence[in
     """(B, Q, T) in [0, 1] -> (B, Q, len(spans)): each prompt's score, from those of its tokens.
 
     The mean of their mean and their least: the mean alone lets "steel clamp" answer to every clamp, the least alone
-    is ruled by one weak word piece.
+    is ruled by one weak word piece. On the bundled model it is as good as any other mean within the noise of seeds;
+    the product is far worse (scripts/training/formulas.py).
     """
     of_prompts = [token_probabilities[..., list(span)] for span in spans]
     return torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
@@ -137,8 +140,9 @@ def count_tokens(folder: Path, prompts: Sequence[str], model_type: str = GROUNDI
 
 
 def _count(tokenizer: Any, config: Any, prompts: Sequence[str]) -> TokenCounts:
-    counts = tuple(len(tokenizer(f"{prompt}.", add_special_tokens=False).input_ids) for prompt in prompts)
-    return TokenCounts(counts, config.max_text_len - 2)  # [CLS] and [SEP]
+    ids = [tokenizer(f"{prompt}.", add_special_tokens=False).input_ids for prompt in prompts]
+    unknown = tuple(one.count(tokenizer.unk_token_id) for one in ids)
+    return TokenCounts(tuple(map(len, ids)), config.max_text_len - 2, unknown)  # less [CLS] and [SEP]
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -167,14 +171,14 @@ def _merge(
     size_hw_px: tuple[int, ...],
 ) -> Detections:
     """One frame's passes (columns, boxes as centre and size in [0, 1], scores) -> Detections over all columns."""
-    all_boxes, all_scores = [np.zeros((0, 4), np.float32)], [np.zeros((0, prompt_count), np.float32)]
+    looks = []
     for columns, boxes_cxcywh, scores in answers:
         keep = scores.max(axis=1) >= SCORE_FLOOR
         block = np.zeros((int(keep.sum()), prompt_count), np.float32)
         block[:, columns] = scores[keep]
-        all_scores.append(block)
-        all_boxes.append(_to_xyxy_px(boxes_cxcywh[keep], size_hw_px))
-    return Detections(np.concatenate(all_boxes), np.concatenate(all_scores))
+        looks.append(Detections(_to_xyxy_px(boxes_cxcywh[keep], size_hw_px), block))
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros((0, prompt_count), np.float32))
+    return merge_looks(looks or [nothing], SAME_PASS_IOU)
 
 
 def _to_xyxy_px(boxes_cxcywh: NDArray[np.float32], size_hw_px: tuple[int, ...]) -> NDArray[np.float32]:

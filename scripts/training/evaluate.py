@@ -92,8 +92,7 @@ def answers(test: Test, frames: int, detector: TextDetector, segmenter: BoxSegme
 
 
 def answer(scene: Scene, phrases: Sequence[str], detector: TextDetector, segmenter: BoxSegmenter) -> Judged:
-    plan = PromptPlan(tuple(ClassPlan(name, name, "bitmask", (name,), LEAST_SCORE, 100) for name in phrases))
-    (labels,) = infer([(0, scene.rgb)], plan, detector, segmenter, NMS_IOU, CROSS_CLASS_IOU)
+    (labels,) = infer([(0, scene.rgb)], plan_of(phrases), detector, segmenter, NMS_IOU, CROSS_CLASS_IOU)
     height, width = scene.rgb.shape[:2]
     nothing = np.zeros((height, width), np.bool_)
     found = [
@@ -101,6 +100,11 @@ def answer(scene: Scene, phrases: Sequence[str], detector: TextDetector, segment
         for one in labels.detections
     ]
     return Judged([seen.name for seen in scene.objects], [seen.mask for seen in scene.objects], found)
+
+
+def plan_of(phrases: Sequence[str]) -> PromptPlan:
+    """A class a phrase, with all that the detector says of it."""
+    return PromptPlan(tuple(ClassPlan(name, name, "bitmask", (name,), LEAST_SCORE, 100) for name in phrases))
 
 
 HEADER = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from PIL import Image
 from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
+from autolabel.core.geometry import box_iou
+from autolabel.core.prompts import pack_prompts
 from autolabel.errors import PermanentModelError, PermanentUsageError
 from autolabel.models import Placement, count_tokens
 from autolabel.models.dino_text import correct_text_positions, phrase_layout
 from autolabel.models.grounding_dino import GroundingDinoDetector
 from autolabel.models.weights import locate
-from pictures import plan_of, two_swabs
+from pictures import RED_XYXY_NORM, plan_of, two_swabs
 
 FOLDER = locate("bundled:detector")
 COLOURS = ("red", "green", "blue", "yellow", "orange", "purple", "cyan", "white", "black", "gold")
@@ -142,16 +145,33 @@ def test_a_plan_over_the_token_limit_is_asked_in_passes_split_between_prompts(
         prompts[i] = "red gauze"
     assert len(prompts) == 60
 
+    tokens = count_tokens("grounding_dino", "bundled:detector", prompts)
+
     (whole,) = detector.detect([two_swabs()], plan_of(*prompts))
 
-    columns_of_passes = sorted({tuple(np.flatnonzero(row).tolist()) for row in whole.scores})
-    assert [i for columns in columns_of_passes for i in columns] == list(range(60))
-    assert len(columns_of_passes) == 3
-    for columns in columns_of_passes:
+    passes = pack_prompts(tokens)
+    assert len(passes) == 3
+    best = whole.scores[:, 0].argmax()
+    for columns in passes:
         (part,) = detector.detect([two_swabs()], plan_of(*(prompts[i] for i in columns)))
-        rows = whole.scores[:, columns[0]] > 0
-        np.testing.assert_allclose(whole.scores[np.ix_(rows, columns)], part.scores, atol=1e-6)
-        np.testing.assert_allclose(whole.boxes_xyxy_px[rows], part.boxes_xyxy_px, atol=1e-3)
+        row = part.scores.max(axis=1).argmax()
+        np.testing.assert_allclose(whole.scores[best, columns], part.scores[row], atol=1e-6)
+        assert box_iou(whole.boxes_xyxy_px[[best]], part.boxes_xyxy_px[[row]])[0, 0] > 0.8
+
+
+@pytest.mark.parametrize("per_pass", [1, 2])
+def test_an_object_that_several_passes_find_is_one_box_with_the_scores_of_each(
+    detector: GroundingDinoDetector, per_pass: int
+) -> None:
+    plan = replace(plan_of("red gauze", "blue gauze", "gauze", "red tool"), per_pass=per_pass)
+
+    (found,) = detector.detect([two_swabs()], plan)
+
+    truth = np.array([RED_XYXY_NORM], np.float32) * np.array([320, 224, 320, 224], np.float32)
+    on_it = found.scores[box_iou(truth, found.boxes_xyxy_px)[0] > 0.8]
+    (scores,) = on_it[on_it.max(axis=1) > 0.15]
+    assert scores.argmax() == 0
+    assert scores[[2, 3]].min() > 0.1
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDinoDetector) -> None:
@@ -159,10 +179,15 @@ def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDino
         detector.detect([two_swabs()], plan_of("red gauze", "red " * 300))
 
 
-@pytest.mark.parametrize("prompt", ["st. bernard", "?"])
-def test_a_prompt_that_is_not_one_phrase_is_refused(detector: GroundingDinoDetector, prompt: str) -> None:
+@pytest.mark.parametrize("prompts", [["st. bernard"], ["?"], ["st. bernard", "?"]])
+def test_a_prompt_that_is_not_one_phrase_is_refused(detector: GroundingDinoDetector, prompts: list[str]) -> None:
     with pytest.raises(PermanentUsageError, match="a prompt must hold words"):
-        detector.detect([two_swabs()], plan_of("red gauze", prompt))
+        detector.detect([two_swabs()], plan_of("red gauze", *prompts))
+
+
+def test_a_prompt_of_which_the_vocabulary_has_nothing_is_refused(detector: GroundingDinoDetector) -> None:
+    with pytest.raises(PermanentUsageError, match="the model knows no word or letter of prompt 1; say it in English"):
+        detector.detect([two_swabs()], plan_of("red gauze", "собака"))
 
 
 def test_words_the_vocabulary_lacks_are_read_in_pieces(detector: GroundingDinoDetector) -> None:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px, mask_from_window
-from autolabel.core.prompts import PromptPlan
+from autolabel.core.prompts import PromptPlan, Shape
 from autolabel.errors import PermanentInferenceError
-from autolabel.pipeline import infer
+from autolabel.pipeline import TilingDetector, infer
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
 from fakes import BoxShapedSegmenter, Find, ScriptedDetector
 from pictures import plan_of
@@ -175,3 +175,86 @@ def test_an_answer_that_does_not_fit_the_question_is_refused(
 ) -> None:
     with pytest.raises(PermanentInferenceError, match=message):
         labels_of([(0, blank())], plan_of("car", shape="bitmask"), detector, segmenter)
+
+
+SCENE_PX = (200, 60)
+BAR_XYXY = (60, 20, 140, 40)  # over the seam of tiles that are 120 px wide
+CUP_XYXY = (10, 10, 18, 18)
+
+
+def scene() -> RGB:
+    """A grey bar and a white cup on black."""
+    image = blank(*SCENE_PX)
+    for value, (x0, y0, x1, y1) in ((100, BAR_XYXY), (255, CUP_XYXY)):
+        image[y0:y1, x0:x1] = value
+    return image
+
+
+class ShadeDetector:
+    """Finds what of the bar and the cup an image shows; the cup only where it is large enough in the image.
+
+    `asked` counts the images of each call.
+    """
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        self.asked.append(len(images))
+        return [self._on(image) for image in images]
+
+    def _on(self, image: RGB) -> Detections:
+        boxes, scores = [], []
+        for shade, row in ((100, (0.8, 0.1)), (255, (0.0, 0.7))):
+            y, x = np.nonzero(image[..., 0] == shade)
+            if len(x) and (x.max() + 1 - x.min()) / image.shape[1] > (0.05 if shade == 255 else 0):
+                boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+                scores.append(row)
+        return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32).reshape(-1, 2))
+
+
+def tiled(detector: TextDetector) -> TilingDetector:
+    return TilingDetector(detector, 120, overlap=0.25)
+
+
+@pytest.mark.parametrize(("is_tiled", "prompts"), [(False, ["bar"]), (True, ["bar", "cup"])])
+def test_tiles_find_what_is_too_small_in_the_whole_frame(is_tiled: bool, prompts: list[str]) -> None:
+    detector = tiled(ShadeDetector()) if is_tiled else ShadeDetector()
+
+    (frame,) = labels_of([(0, scene())], plan_of("bar", "cup"), detector)
+
+    assert [found.prompt for found in frame.detections] == prompts
+    assert frame.detections[0].box_xyxy_px == BAR_XYXY
+
+
+def test_frames_of_any_batch_get_the_same_answers_from_tiles_and_as_many_tiles_as_frames_are_asked_at_once() -> None:
+    detector, plan = ShadeDetector(), plan_of("bar", "cup", shape="bitmask")
+    frames = [(i, scene()[:, i:]) for i in range(3)]
+
+    together = labels_of(frames, plan, tiled(detector), BoxShapedSegmenter())
+    asked = detector.asked
+    apart = [labels_of([frame], plan, tiled(ShadeDetector()), BoxShapedSegmenter())[0] for frame in frames]
+
+    assert together == apart
+    assert asked == [3, 3, 3]
+
+
+class HalfBlindDetector(ShadeDetector):
+    """Sees nothing in whole frames."""
+
+    def _on(self, image: RGB) -> Detections:
+        found = super()._on(image)
+        return (
+            found
+            if image.shape[1] < SCENE_PX[0]
+            else replace(found, boxes_xyxy_px=found.boxes_xyxy_px[:0], scores=found.scores[:0])
+        )
+
+
+@pytest.mark.parametrize("shape", ["bounding_box", "bitmask"])
+def test_what_a_seam_cuts_is_one_whole_object(shape: Shape) -> None:
+    (frame,) = labels_of(
+        [(0, scene())], plan_of("bar", "cup", shape=shape), tiled(HalfBlindDetector()), BoxShapedSegmenter()
+    )
+
+    assert [(found.prompt, found.box_xyxy_px) for found in frame.detections] == [("bar", BAR_XYXY), ("cup", CUP_XYXY)]

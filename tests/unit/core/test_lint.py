@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,7 +111,7 @@ def test_what_is_left_to_people_is_counted() -> None:
         ("Lane", "no detection gives a polyline", "its objects are left to people"),
         ("Clamp", "required answers an object: 2 (Side, Size)", "they are left to people, at most 20 a frame"),
         (EVERYTHING, "required answers a frame: 1 (Quality)", "they are left to people"),
-        (EVERYTHING, "prompts: 1, tokens: 2, passes of at most 254: 1", "nothing to do"),
+        (EVERYTHING, "prompts: 1, tokens: 2, passes of at most 254 tokens: 1", "nothing to do"),
     ]
 
 
@@ -132,7 +134,7 @@ def test_a_long_prompt_is_told_and_one_beyond_the_models_limit_is_an_error(token
 
 
 def test_passes_are_counted() -> None:
-    assert "passes of at most 254: 3" in lint_names("clamp", "gauze", "syringe", tokens=200)[-1].what
+    assert "passes of at most 254 tokens: 3" in lint_names("clamp", "gauze", "syringe", tokens=200)[-1].what
 
 
 @given(st.sets(st.text(), max_size=6), st.sets(st.text().map(normalise), max_size=3), st.integers(1, 300))
@@ -145,4 +147,45 @@ def test_any_names_give_findings_worst_first_in_one_line_each(
     assert ranks == sorted(ranks)
     assert len(set(found)) == len(found)
     assert all(len(str(finding).splitlines()) == 1 for finding in found)
-    assert any("is empty" in finding.what for finding in found) == ("" in {*map(normalise, names), *distractors})
+    nameless = [text for text in (*map(normalise, names), *distractors) if not any(map(str.isalnum, text))]
+    assert sum("holds no letter" in finding.what for finding in found) == len(nameless)
+
+
+def test_prompts_that_share_a_pass_by_the_recipe_are_counted_with_it() -> None:
+    classes = ontology("Clamp", "Gauze", "Syringe")
+    plan = replace(plan_of(classes), per_pass=2)
+
+    found = lint(plan, Project("p1", "P", Workflow(()), classes), None, TokenCounts((2, 2, 2), 254))
+
+    assert "passes of at most 254 tokens and 2 prompts: 2" in found[-1].what
+
+
+@pytest.mark.parametrize("name", ["--", "( )", "🐕", "…", "\u200b", "\u0301"])
+def test_a_name_without_a_letter_stops_a_push(name: str) -> None:
+    classes = ontology(name)
+
+    (refused,) = refusals(plan_of(classes), classes, None)
+
+    assert "holds no letter" in refused.what
+
+
+@pytest.mark.parametrize("name", ["собака", "狗", "كلب", "σκύλος"])
+def test_a_name_in_other_letters_is_told_even_where_the_vocabulary_has_them(name: str) -> None:
+    assert warnings(lint_names(name)) == [
+        (name, f"'{name}' is not in Latin letters: the detector spells it out and knows no such word")
+    ]
+
+
+@pytest.mark.parametrize("name", ["Löffel", "T-bar (left)", "naïve café", "a/b"])
+def test_diacritics_and_punctuation_pass(name: str) -> None:
+    assert warnings(lint_names(name)) == []
+
+
+@pytest.mark.parametrize(("unknown", "severity"), [(1, Severity.WARNING), (2, Severity.ERROR)])
+def test_a_prompt_that_the_vocabulary_lacks_is_told_by_how_much_of_it(unknown: int, severity: Severity) -> None:
+    classes = ontology("Clamp")
+    tokens = TokenCounts((3,), 254, (unknown,))
+
+    (told, *_) = lint(plan_of(classes), Project("p1", "P", Workflow(()), classes), None, tokens)
+
+    assert (told.subject, told.severity) == ("Clamp", severity)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolabel.core.prompts import ClassPlan, PromptPlan, normalise, pack_prompts, prompt_spans
+from autolabel.core.prompts import ClassPlan, PromptPlan, TokenCounts, normalise, pack_prompts, prompt_spans
 
 CLS, SEP, STOP = 101, 102, 1012
 DELIMITERS = frozenset({CLS, SEP, STOP})
@@ -28,6 +28,10 @@ def test_columns_run_through_the_classes_and_then_the_distractors() -> None:
         ("t-shirt", "t-shirt"),
         ("a\n\tb", "a b"),
         ("..?", ""),
+        ("zero\u200bwidth\ufeff", "zerowidth"),
+        ("5.0 mm trocar?", "5 0 mm trocar"),
+        ("-Dog-", "-dog-"),
+        ("[SEP] [MASK]", "[sep] [mask]"),
     ],
 )
 def test_names_become_lower_case_phrases(written: str, prompt: str) -> None:
@@ -42,21 +46,37 @@ def test_a_normalised_prompt_ends_no_phrase_and_stays_as_it_is(text: str) -> Non
     assert normalise(prompt) == prompt
 
 
-@given(st.lists(st.integers(1, 20)), st.integers(20, 60))
-def test_chunks_fit_the_budget_hold_each_prompt_once_in_order_and_are_as_full_as_can_be(
-    costs: list[int], budget: int
+@given(st.lists(st.integers(1, 20), max_size=40), st.integers(20, 60), st.none() | st.integers(1, 9))
+def test_passes_keep_to_both_limits_hold_each_prompt_once_in_order_and_are_as_few_as_can_be(
+    costs: list[int], budget: int, per_pass: int | None
 ) -> None:
-    chunks = pack_prompts(costs, budget)
+    passes = pack_prompts(TokenCounts(tuple(costs), budget), per_pass)
 
-    totals = [sum(costs[i] for i in chunk) for chunk in chunks]
-    assert [i for chunk in chunks for i in chunk] == list(range(len(costs)))
-    assert all(0 < total <= budget for total in totals)
-    assert all(total + costs[following.start] > budget for total, following in zip(totals, chunks[1:], strict=False))
+    fewest, used, count = 0, budget, 0
+    for cost in costs:  # filling each to the brim
+        is_full = used + cost > budget or count == per_pass
+        fewest, used, count = (fewest + 1, cost, 1) if is_full else (fewest, used + cost, count + 1)
+    assert [i for columns in passes for i in columns] == list(range(len(costs)))
+    assert all(0 < sum(costs[i] for i in columns) <= budget for columns in passes)
+    assert all(len(columns) <= (per_pass or len(costs)) for columns in passes)
+    assert len(passes) == fewest or not costs
 
 
-def test_a_prompt_that_fits_no_chunk_is_named_with_the_limit() -> None:
+@given(st.integers(1, 80), st.integers(1, 30))
+def test_prompts_of_one_length_are_spread_evenly_over_the_passes(prompts: int, per_pass: int) -> None:
+    sizes = [len(columns) for columns in pack_prompts(TokenCounts((3,) * prompts, 254), per_pass)]
+
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_prompt_that_fits_no_pass_is_named_with_the_limit() -> None:
     with pytest.raises(ValueError, match="prompt 1 takes 9 tokens, the model reads at most 8"):
-        pack_prompts([3, 9], 8)
+        pack_prompts(TokenCounts((3, 9), 8))
+
+
+def test_a_prompt_of_which_nothing_can_be_read_is_named() -> None:
+    with pytest.raises(ValueError, match="the model knows no word or letter of prompt 1"):
+        pack_prompts(TokenCounts((3, 3), 8, unknown=(1, 2)))
 
 
 @given(st.lists(st.lists(st.integers(2000, 3000), min_size=1, max_size=5)))

@@ -1,0 +1,126 @@
+"""Parts of a frame that are looked at one by one: where they lie, and what their seams cut in two."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from autolabel.core.detections import Detections, Mask
+from autolabel.core.geometry import box_areas
+from autolabel.core.merging import LEAST_COVER, Boxes, Window, clip_to, extend, join_masks, pixels_in, region_of
+from autolabel.core.suppress import Kept
+
+SAME_LOOK_IOU = 0.5
+"""From which on boxes, or masks, of looks at different scales are one object."""
+
+SEAM_SHARE = 0.02
+"""How near a box has to come to a tile's edge, in sides of the tile, to be taken for cut there."""
+
+
+def tile_windows(width_px: int, height_px: int, size_px: int, overlap: float) -> list[Window]:
+    """Tiles of one size that cover a frame, row by row, evenly spread: neighbours share `overlap` of a side or more.
+
+    Where the frame is lower or narrower than a tile, so are they; where it is no larger at all there are none.
+    """
+    if max(width_px, height_px) <= size_px:
+        return []
+    lefts, tops = _starts(width_px, size_px, overlap), _starts(height_px, size_px, overlap)
+    return [(x, y, min(x + size_px, width_px), min(y + size_px, height_px)) for y in tops for x in lefts]
+
+
+def _starts(length_px: int, size_px: int, overlap: float) -> list[int]:
+    beyond = max(0, length_px - size_px)
+    steps = math.ceil(beyond / math.floor(size_px * (1 - overlap)))
+    return [beyond * i // max(1, steps) for i in range(steps + 1)]
+
+
+def in_frame(found: Detections, window: Window) -> Detections:
+    """What was found on a tile, in pixels of the tile -> in pixels of the frame."""
+    left, top, right, bottom = window
+    masks = found.masks and tuple(
+        replace(mask, window_xyxy_px=(x0 + left, y0 + top, x1 + left, y1 + top))
+        for mask in found.masks
+        for x0, y0, x1, y1 in [mask.window_xyxy_px]
+    )
+    boxes = found.boxes_xyxy_px + np.array([left, top, left, top], np.float32)
+    seen = np.tile(np.array([left, top, right, bottom], np.float32), (len(boxes), 1))
+    return Detections(boxes, found.scores, masks, seen)
+
+
+def join_at_seams(
+    kept: Kept, masks: Mapping[int, Mask], seen: Boxes, size_px: tuple[int, int]
+) -> tuple[Kept, dict[int, Mask]]:
+    """Objects of a frame of `size_px` (width, height), masks by rank, what was `seen` of the frame to find each ->
+    those that are whole, best first, each once.
+
+    - Masks of two looks that agree on what both looks could see are one object, however their boxes differ. It has
+      the class and score of the best look that saw it (nearly) whole; what others add lies beyond what that one saw.
+    - What still ends where a look ended, and not the frame, is part of something: it goes.
+    """
+    is_free = [True] * len(kept.index)
+    whole: dict[int, tuple[Boxes, Mask | None]] = {}
+    for rank in range(len(kept.index)):
+        if is_free[rank]:
+            members, box, window, mask = _gather(rank, kept, masks, seen, is_free)
+            for member in members:
+                is_free[member] = False
+            if not _is_cut(box, window, size_px):
+                saw = box_areas(clip_to(box[None], seen[members]))
+                best = min(m for m, area in zip(members, saw, strict=True) if area >= LEAST_COVER * saw.max())
+                whole[best] = box, mask
+    ranks = sorted(whole)
+    joined = Kept(
+        kept.index[ranks],
+        kept.class_index[ranks],
+        kept.prompt_index[ranks],
+        kept.scores[ranks],
+        np.array([whole[rank][0] for rank in ranks], np.float32).reshape(-1, 4),
+        kept.dropped_by_cap,
+    )
+    return joined, {i: mask for i, rank in enumerate(ranks) if (mask := whole[rank][1]) is not None}
+
+
+def _gather(
+    first: int, kept: Kept, masks: Mapping[int, Mask], seen: Boxes, is_free: list[bool]
+) -> tuple[list[int], Boxes, Boxes, Mask | None]:
+    """Ranks that are one object with the first, the box around it, what was seen, its mask."""
+    members, box, window, mask = [first], kept.boxes_xyxy_px[first], seen[first], masks.get(first)
+    pending = [rank for rank in masks if is_free[rank] and rank != first]
+    while mask is not None:
+        same = [
+            rank
+            for rank in pending
+            if not np.array_equal(seen[rank], window)
+            and _agreement(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
+        ]
+        if not same:
+            break
+        rank = same[0]
+        pending.remove(rank)
+        members.append(rank)
+        box, wider = extend(box, window, kept.boxes_xyxy_px[rank], seen[rank])
+        mask = mask if np.array_equal(wider, window) else join_masks([mask, masks[rank]])
+        window = wider
+    return members, box, window, mask
+
+
+def _agreement(mask: Mask, other: Mask, window: Boxes) -> float:
+    """IoU of two masks within a window."""
+    low = np.maximum(region_of([mask, other])[:2], np.floor(window[:2])).astype(int)
+    high = np.minimum(region_of([mask, other])[2:], np.ceil(window[2:])).astype(int)
+    if (low >= high).any():
+        return 0.0
+    region = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    one, two = pixels_in(mask, region), pixels_in(other, region)
+    return int(np.count_nonzero(one & two)) / max(1, int(np.count_nonzero(one | two)))
+
+
+def _is_cut(box: Boxes, window: Boxes, size_px: tuple[int, int]) -> bool:
+    """Whether a box ends where what was seen ends, and the frame goes on."""
+    near = SEAM_SHARE * float((window[2:] - window[:2]).min())
+    low = (window[:2] > 0) & (box[:2] <= window[:2] + near)
+    high = (window[2:] < size_px) & (box[2:] >= window[2:] - near)
+    return bool(low.any() or high.any())
