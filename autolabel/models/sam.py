@@ -15,8 +15,9 @@ from transformers import Sam2Model, SamHQModel, SamModel
 
 from autolabel.core.detections import Mask
 from autolabel.models.placement import Placement
-from autolabel.models.runtime import DTYPES, load_pretrained, loading, require_finite, telling_of_memory
+from autolabel.models.runtime import DTYPES, load_pretrained, loading, place, require_finite, telling_of_memory
 from autolabel.models.sam_canvas import Framing, canvas_of
+from autolabel.models.sam_checkpoint import checkpoint_file, load_checkpoint
 from autolabel.models.sam_masks import masks_in_windows, window_around
 from autolabel.models.sam_networks import Network, SamNetwork, to_precision
 from autolabel.models.sam_reference import ReferenceSegmenter
@@ -83,7 +84,13 @@ class SamSegmenter:
 
 
 def load_sam(weights: Path, placement: Placement) -> BoxSegmenter:
-    """SAM (ViT-B, L or H, by configuration). Raises PermanentModelError when the folder holds no whole one."""
+    """SAM (ViT-B, L or H, by configuration), from transformers' folder or its authors' checkpoint.
+
+    Raises PermanentModelError when it is damaged, of another family or not whole.
+    """
+    if file := checkpoint_file(weights):
+        model, framing = load_checkpoint(file)
+        return _segmenter(place(model, placement.device), framing, placement)
     return _segmenter(*load_pretrained(SamModel, Framing, "sam", weights, _in_fp32(placement)), placement)
 
 
