@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autolabel.answering import load_inference
 from autolabel.core.lint import Finding, lint
-from autolabel.core.prompts import Shape, needs_mask
+from autolabel.core.prompts import Shape
 from autolabel.core.rows import (
     LABELLED_TYPES,
     Destination,
@@ -39,7 +40,7 @@ from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
-from autolabel.worker import Answers, InferenceProcess, run_clips
+from autolabel.worker import InferenceProcess
 
 if TYPE_CHECKING:
     from autolabel.album import Album
@@ -357,37 +358,4 @@ def ssh_key(settings: Settings) -> str:
         return settings.ssh_key.get_secret_value()
     raise PermanentUsageError(
         "no key for the platform: set ENCORD_SSH_KEY_FILE to a private key (Ed25519) that is registered there"
-    )
-
-
-def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
-    """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
-    from autolabel.decoding import DecodeProcess
-    from autolabel.models import Placement, load_detector, load_segmenter
-    from autolabel.pipeline import infer
-    from autolabel.remote.frames import MediaReader
-
-    config = recipe.config
-    detector = load_detector(
-        config.detector.family, config.detector.weights, Placement(device, config.detector.precision)
-    )
-    segmenter = (
-        load_segmenter(
-            config.segmenter.family, config.segmenter.weights, Placement(device, config.segmenter.precision)
-        )
-        if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
-        else None
-    )
-    answer = partial(
-        infer,
-        plan=recipe.plan,
-        detector=detector,
-        segmenter=segmenter,
-        nms_iou=config.nms_iou,
-        cross_class_iou=config.cross_class_iou,
-    )
-    reader = DecodeProcess(MediaReader, max_image_pixels)
-    return Answers(
-        infer=partial(run_clips, reader=reader, infer_frames=answer, batch_frames=batch_frames),
-        frame_times_s=reader.frame_times_s,
     )

@@ -334,7 +334,7 @@ def _probe(recipe: Recipe, source: Source, inference: Inference, spool: Path, ro
         clips = [
             replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
         ]
-        for answer in inference.infer(clips):
+        for answer in inference.ask(clips)():
             if isinstance(answer, ClipFailure):
                 raise PermanentMediaError(answer.reason, answer.message)
     finally:
