@@ -38,6 +38,7 @@ from autolabel.protocols import Clip, Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
+from autolabel.stages import Meter
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
 from autolabel.worker import InferenceProcess
@@ -207,9 +208,9 @@ def run_preview(
     with (
         _spool(settings.home, preview_id) as spool,
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
-        closing(_inference(settings, glance.recipe)) as inference,
+        closing(_inference(settings, glance.recipe, meter := Meter())) as inference,
     ):
-        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon)
+        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon, meter)
         options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)
@@ -293,16 +294,17 @@ def _opened(
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         retractor: Retractor = EncordRetractor(connection)
-        inference = stack.enter_context(closing(_inference(settings, recipe)))
+        inference = stack.enter_context(closing(_inference(settings, recipe, meter := Meter())))
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
-        ports = Ports(source, sink, ledger, inference, spool)
+        ports = Ports(source, sink, ledger, inference, spool, meter)
         yield Session(run_id, project, recipe, left, ports, retractor, settings)
 
 
-def _inference(settings: Settings, recipe: Recipe) -> InferenceProcess:
+def _inference(settings: Settings, recipe: Recipe, meter: Meter) -> InferenceProcess:
     return InferenceProcess(
         partial(load_inference, recipe, settings.device, settings.max_image_pixels, settings.batch_frames),
         max_bytes=settings.max_worker_bytes,
+        meter=meter,
     )
 
 

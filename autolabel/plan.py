@@ -53,8 +53,8 @@ class Options:
     only: frozenset[str] | None = None
     retry_failed: bool = False
     batch_frames: int = 8
-    write_rows: int = 20
-    download_threads: int = 4
+    write_rows: int = 50
+    download_threads: int = 16
     holdout: float = 0.0
     agent_stage: str | None = None
     pull_from: str | None = None

@@ -22,13 +22,14 @@ class Stage(StrEnum):
 
 
 STAGE_TEXT = {
-    Stage.DOWNLOAD: "downloads",
-    Stage.DECODE: "decoding",
-    Stage.INFER: "the models",
-    Stage.RECORD: "the ledger",
-    Stage.ASSEMBLE: "assembling",
-    Stage.DELIVER: "delivery",
+    Stage.DOWNLOAD: ("downloads", "were"),
+    Stage.DECODE: ("decoding", "was"),
+    Stage.INFER: ("the models", "were"),
+    Stage.RECORD: ("the ledger", "was"),
+    Stage.ASSEMBLE: ("assembling", "was"),
+    Stage.DELIVER: ("delivery", "was"),
 }
+"""What a stage is called, and whether it is one or many."""
 
 
 class Meter:
@@ -87,13 +88,14 @@ def speed_of(
 
 
 def speed_text(speed: Mapping[str, Any]) -> str:
-    """One line: `12.3 frames a second; the models were the limit (busy 97 % of the time); downloads 41 %, ...`."""
-    if speed["limit"] is None:
+    """One line for people, or "" where nothing was inferred."""
+    if not speed or speed["limit"] is None:
         return ""
-    shares = {Stage(name): found["utilisation"] for name, found in speed["stages"].items()}
     limit = Stage(speed["limit"])
-    others = ", ".join(f"{STAGE_TEXT[stage]} {share:.0%}" for stage, share in shares.items() if stage != limit)
-    verb = "was" if limit in (Stage.DECODE, Stage.RECORD, Stage.ASSEMBLE, Stage.DELIVER) else "were"
-    busy = f"busy {shares[limit]:.0%} of the time"
-    rate = f"{speed['frames_per_second']:.1f} frames a second in {speed['seconds']:.0f} s"
-    return f"{rate}; {STAGE_TEXT[limit]} {verb} the limit ({busy}); {others}".replace("%", " %")
+    shares = {stage: f"{speed['stages'][stage]['utilisation'] * 100:.0f} %" for stage in Stage}
+    name, verb = STAGE_TEXT[limit]
+    others = ", ".join(f"{STAGE_TEXT[stage][0]} {shares[stage]}" for stage in Stage if stage != limit)
+    return (
+        f"{speed['frames_per_second']:.1f} frames a second; {name} {verb} the limit "
+        f"(busy {shares[limit]} of the time); {others}"
+    )

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,28 @@ ROLES = {"autolabel.sandbox.server": "platform", "benching.pushed": "push", "aut
 
 @dataclass
 class Usage:
-    """CPU seconds and peak bytes by process: of the platform's stand-in too, which runs on the same cores."""
+    """CPU seconds, peak bytes and seconds without a core by process; the platform's stand-in runs on the same cores."""
 
     cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    queued_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     peak_bytes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def sample(self) -> None:
         for process in psutil.Process().children(recursive=True):
             try:
                 role = _role(process.cmdline())
-                spent, held = process.cpu_times(), process.memory_info().rss
-            except psutil.Error:
+                spent, held, queued_s = process.cpu_times(), process.memory_info().rss, _queued_s(process.pid)
+            except (psutil.Error, OSError):
                 continue
+            self.queued_s[role] = max(self.queued_s[role], queued_s)
             self.cpu_s[role] = max(self.cpu_s[role], spent.user + spent.system)
             self.peak_bytes[role] = max(self.peak_bytes[role], held)
+
+
+def _queued_s(pid: int) -> float:
+    """For how long its threads that live were ready and had no core: what other programs on the machine cost it."""
+    waits = (thread.read_text().split()[1] for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(map(int, waits)) / 1e9
 
 
 def _role(command: list[str]) -> str:
@@ -101,14 +109,40 @@ def measure(rows: int, destination: Destination, network_s: float = NETWORK_S) -
         summary, command_s, usage = push(world, Path(folder) / "home", destination)
     if summary["labelled"] != rows:
         raise SystemExit(f"{summary['labelled']} of {rows} rows were labelled: {summary}")
-    return {"rows": rows, "command_s": command_s, "cpu_s": dict(usage.cpu_s), "peak_bytes": dict(usage.peak_bytes)}
+    return judged(summary["speed"], command_s, usage) | {"rows": rows}
+
+
+def judged(speed: dict[str, Any], command_s: float, usage: Usage) -> dict[str, Any]:
+    """What was measured, and the least that it could have taken: its slowest stage, or all CPU on all cores."""
+    waiting_s = max(stage["utilisation"] for stage in speed["stages"].values()) * speed["seconds"]
+    cpu_s = sum(usage.cpu_s.values())
+    bound_s = max(waiting_s, cpu_s / CORES)
+    return {
+        "command_s": command_s,
+        "wall_s": speed["seconds"],
+        "stages_s": {name: stage["busy_s"] for name, stage in speed["stages"].items()},
+        "utilisation": {name: stage["utilisation"] for name, stage in speed["stages"].items()},
+        "cpu_s": dict(usage.cpu_s),
+        "queued_s": dict(usage.queued_s),
+        "bound_s": bound_s,
+        "ratio": command_s / bound_s,
+        "peak_mib": {role: held >> 20 for role, held in usage.peak_bytes.items()},
+    }
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
     cpu_s = sum(found["cpu_s"].values())
-    yield f"{found['rows']} frames: {found['command_s']:.1f} s"
-    yield f"CPU {cpu_s:.1f} s, on {CORES} cores {cpu_s / CORES:.1f} s: {found['cpu_s']}"
-    yield f"MB: { {k: v >> 20 for k, v in found['peak_bytes'].items()} }"
+    yield f"{found['rows']} frames: {found['command_s']:.1f} s, of which the run {found['wall_s']:.1f} s"
+    for name, busy_s in found["stages_s"].items():
+        yield f"  {name}: busy {busy_s:.1f} s, {found['utilisation'][name]:.0%} of the run"
+    yield f"  CPU: {cpu_s:.1f} s, on {CORES} cores {cpu_s / CORES:.1f} s ({_rounded(found['cpu_s'])})"
+    yield f"  ready to run, but kept waiting for a core: {_rounded(found['queued_s'])} s, over all threads"
+    yield f"  bound: {found['bound_s']:.1f} s, ratio {found['ratio']:.2f}"
+    yield f"  peak memory, MiB: {_rounded(found['peak_mib'])}"
+
+
+def _rounded(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.1f}" for name, value in sorted(values.items()))
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ from autolabel.states import Job
 from ledgers import open_ledger
 from platform_fakes import RECIPE, FakeGallery, FakePlatform, ScriptedInference, make_row
 
-
 EVERY_FRAME = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
 
 
