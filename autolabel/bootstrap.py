@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autolabel.answering import load_inference
 from autolabel.core.lint import Finding, lint
-from autolabel.core.prompts import Shape, needs_mask
+from autolabel.core.prompts import Shape
 from autolabel.core.rows import (
     LABELLED_TYPES,
     Destination,
@@ -38,9 +39,10 @@ from autolabel.protocols import Clip, Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
+from autolabel.stages import Meter
 from autolabel.sync import Ports, Run
 from autolabel.tally import Tally
-from autolabel.worker import Answers, InferenceProcess, run_clips
+from autolabel.worker import InferenceProcess
 
 if TYPE_CHECKING:
     from autolabel.album import Album
@@ -207,9 +209,9 @@ def run_preview(
     with (
         _spool(settings.home, preview_id) as spool,
         closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
-        closing(_inference(settings, glance.recipe, is_reference)) as inference,
+        closing(_inference(settings, glance.recipe, meter := Meter(), is_reference)) as inference,
     ):
-        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon)
+        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon, meter)
         options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
         tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
     beyond = max(0, len(glance.rows) - limit)
@@ -296,17 +298,18 @@ def _opened(
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         retractor: Retractor = EncordRetractor(connection)
-        inference = stack.enter_context(closing(_inference(settings, recipe, is_reference)))
+        inference = stack.enter_context(closing(_inference(settings, recipe, meter := Meter(), is_reference)))
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
-        ports = Ports(source, sink, ledger, inference, spool)
+        ports = Ports(source, sink, ledger, inference, spool, meter)
         yield Session(run_id, project, recipe, left, ports, retractor, settings)
 
 
-def _inference(settings: Settings, recipe: Recipe, is_reference: bool) -> InferenceProcess:
+def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: bool) -> InferenceProcess:
     where = Placement(settings.device, is_reference=is_reference)
     return InferenceProcess(
         partial(load_inference, recipe, where, settings.max_image_pixels, settings.batch_frames),
         max_bytes=settings.max_worker_bytes,
+        meter=meter,
     )
 
 
@@ -362,39 +365,4 @@ def ssh_key(settings: Settings) -> str:
         return settings.ssh_key.get_secret_value()
     raise PermanentUsageError(
         "no key for the platform: set ENCORD_SSH_KEY_FILE to a private key (Ed25519) that is registered there"
-    )
-
-
-def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batch_frames: int) -> Answers:
-    """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
-    from autolabel.decoding import DecodeProcess
-    from autolabel.models import load_detector, load_segmenter
-    from autolabel.pipeline import TilingDetector, infer
-    from autolabel.remote.frames import MediaReader
-
-    config = recipe.config
-    detector = load_detector(
-        config.detector.family, config.detector.weights, replace(where, precision=config.detector.precision)
-    )
-    segmenter = (
-        load_segmenter(
-            config.segmenter.family, config.segmenter.weights, replace(where, precision=config.segmenter.precision)
-        )
-        if config.segmenter and any(map(needs_mask, recipe.shapes.values()))
-        else None
-    )
-    if config.tiles is not None:
-        detector = TilingDetector(detector, config.tiles.size_px, config.tiles.overlap)
-    answer = partial(
-        infer,
-        plan=recipe.plan,
-        detector=detector,
-        segmenter=segmenter,
-        nms_iou=config.nms_iou,
-        cross_class_iou=config.cross_class_iou,
-    )
-    reader = DecodeProcess(MediaReader, max_image_pixels)
-    return Answers(
-        infer=partial(run_clips, reader=reader, infer_frames=answer, batch_frames=batch_frames),
-        frame_times_s=reader.frame_times_s,
     )

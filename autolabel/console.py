@@ -20,7 +20,8 @@ from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.operate import WHY_TEXT, Action, Step, Why, WrittenRun
 from autolabel.plan import Plan
 from autolabel.recipe import Recipe
-from autolabel.report import Page, dropped, editor_url, row_lines
+from autolabel.report import SPEED, Page, dropped, editor_url, row_lines
+from autolabel.stages import speed_text
 from autolabel.tally import Tally
 
 LINE_EVERY_S = 10.0
@@ -150,6 +151,8 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     for counts, what in dropped(summary):
         if counts:
             out.print(f"left out, {what}: {_by_class(counts, names)}")
+    if text := speed_text(summary["speed"]):
+        out.print(text)
     if summary["set_aside"]:
         out.print("rows set aside stay so until `autolabel push --retry-failed` takes them up again")
     _print_messages(messages)
@@ -166,6 +169,8 @@ def print_preview(page: Page) -> None:
     _print_counts([*page.rows, (sum(count for count, _ in page.rows), f"{page.rows_title} in all")])
     names = {item.feature_hash: item.name for item in page.classes}
     out.print(f"{page.objects_title}: {_by_class(page.objects, names)}")
+    if text := dict(page.facts).get(SPEED):
+        out.print(text)
     _print_messages(page.messages)
 
 

@@ -128,7 +128,7 @@ def check_disk(settings: Settings) -> Check:
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             return Check(Level.FAIL, "disk", f"{folder} is no folder that can be written to: set AUTOLABEL_HOME")
     # Ahead of the models and in their hands; then either those the flood guard looks at or two deliveries.
-    rows = settings.download_threads + 3 * settings.batch_frames + max(GUARD_ROWS, 2 * settings.write_rows)
+    rows = settings.download_threads + 4 * settings.batch_frames + max(GUARD_ROWS, 2 * settings.write_rows)
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free at {home}"
     if free < rows * settings.max_media_bytes:

@@ -9,7 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
 from autolabel.errors import (
     Interrupted,
@@ -17,7 +16,7 @@ from autolabel.errors import (
     PermanentMediaError,
     TransientWorkerDiedError,
 )
-from autolabel.protocols import Clip, ClipFailure, Inference
+from autolabel.protocols import Clip, ClipAnswer, ClipFailure, Inference, Pending
 
 STRIKES = 3
 FAILURES = 2
@@ -73,27 +72,66 @@ def in_batches(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda
         yield batch
 
 
-def infer_isolated(inference: Inference, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
-    """One answer a clip whatever one of them does: after a death or a failure each clip of the batch runs alone.
+class Asking:
+    """Questions to an inference process, several on their way, one answer a clip whatever one of them does.
+
+    After a death or a failure each clip of every question that was open runs alone:
 
     - Only a death while alone is a strike against that clip; the third ends in `ClipFailure(CRASH)`.
     - A clip that the models cannot answer alone, not even in a fresh process, ends in `ClipFailure(INVALID_OUTPUT)`.
     """
-    try:
-        return inference.infer(clips)
-    except TransientWorkerDiedError:
-        pass
-    except PermanentInferenceError:
-        inference.close()  # see ask_alone
-    return [ask_alone(inference, partial(_only, inference, clip)) for clip in clips]
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+        self._open: deque[tuple[Sequence[Clip], Pending]] = deque()
+
+    def __len__(self) -> int:
+        """Questions whose answers nobody has taken yet."""
+        return len(self._open)
+
+    def ask(self, clips: Sequence[Clip]) -> None:
+        self._open.append((clips, self._inference.ask(clips)))
+
+    def answer(self) -> list[ClipAnswer]:
+        """The answers to the oldest question."""
+        clips, pending = self._open.popleft()
+        answers = self._outcome(pending)
+        if answers is not None:
+            return answers
+        self.settle()
+        return self._alone(clips)
+
+    def settle(self) -> None:
+        """Wait for all answers, so that whatever is asked next is alone; `answer` still gives them."""
+        outcomes = [(clips, self._outcome(pending)) for clips, pending in self._open]
+        self._open.clear()
+        for clips, answers in outcomes:
+            self._open.append((clips, partial(_given, self._alone(clips) if answers is None else answers)))
+
+    def _outcome(self, pending: Pending) -> list[ClipAnswer] | None:
+        """None where each clip is to be asked for alone."""
+        try:
+            return pending()
+        except TransientWorkerDiedError:
+            return None
+        except PermanentInferenceError:
+            self._inference.close()  # see ask_alone
+            return None
+
+    def _alone(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
+        return [ask_alone(self._inference, partial(_only, self._inference, clip)) for clip in clips]
 
 
-def _only(inference: Inference, clip: Clip) -> list[FrameLabels] | ClipFailure:
-    return inference.infer([clip])[0]
+def _given(answers: list[ClipAnswer]) -> list[ClipAnswer]:
+    return answers
+
+
+def _only(inference: Inference, clip: Clip) -> ClipAnswer:
+    return inference.ask([clip])()[0]
 
 
 def ask_alone(inference: Inference, ask: Callable[[], T]) -> T | ClipFailure:
-    """The answer to a question that concerns one clip; see `infer_isolated` for how it may fail.
+    """The answer to a question that concerns one clip; see `Asking` for how it may fail.
 
     The process ends with each failure of the models: where it broke the device, nothing in that process works again.
     """

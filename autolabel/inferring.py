@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from autolabel.core.assemble import Assembly, Follow, Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
-from autolabel.engine import STRIKES, ask_alone, in_batches, infer_isolated, prefetch
+from autolabel.engine import STRIKES, Asking, ask_alone, in_batches, prefetch
 from autolabel.errors import (
     PermanentMediaError,
     PermanentModelError,
@@ -24,8 +25,9 @@ from autolabel.errors import (
 )
 from autolabel.ledger import Ledger
 from autolabel.plan import Options
-from autolabel.protocols import Clip, ClipFailure, Inference
+from autolabel.protocols import Clip, ClipAnswer, ClipFailure, Inference
 from autolabel.recipe import Recipe
+from autolabel.stages import Meter, Stage
 from autolabel.states import Chunk, Job, Record, State
 from autolabel.tally import OVERTAKEN, Tally
 from autolabel.tracking import BoxTracker, by_class
@@ -33,6 +35,8 @@ from autolabel.tracking import BoxTracker, by_class
 BLANK_PX = 640
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
+QUESTIONS = 2
+"""Open at a time, so that the models never wait for a commit; a suspect is asked about alone."""
 SUSPECT_ATTEMPTS = 2
 MAY_BE_THE_DEVICE = frozenset({Reason.INVALID_OUTPUT, Reason.OOM})
 DOWNLOAD_RUNS = 3
@@ -54,6 +58,7 @@ class Eyes:
     ledger: Ledger
     spool: Path
     abandon: Callable[[], None] = lambda: None
+    meter: Meter = field(default_factory=Meter)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,19 @@ class _Part:
         return sys.maxsize if ends_video else len(self.clip.frame_indices)
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Parts that are asked for together: those with a clip, and those that only come to their end here."""
+
+    asked: Sequence[tuple[_Part, Clip]]
+    ended: Sequence[_Part]
+
+    @property
+    def data_hashes(self) -> list[str]:
+        """Of the rows that are asked for, each once."""
+        return list(dict.fromkeys(part.row.data_hash for part, _ in self.asked))
+
+
 class Inferring:
     """The first half of a run.
 
@@ -85,6 +103,8 @@ class Inferring:
         self.clips: dict[str, list[Clip]] = {}
         self.claimed: dict[str, Record] = {}
         self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
+        self._asking = Asking(eyes.inference)
+        self._open: deque[_Batch] = deque()
         self._failed: set[str] = set()
         self._unanswered: list[Inferred] = []
 
@@ -110,19 +130,22 @@ class Inferring:
         lost = {row.data_hash: deaths for row, deaths in fresh if deaths >= SUSPECT_ATTEMPTS + STRIKES}
         for row in claimed(row for row, _ in fresh if row.data_hash in lost):
             yield row, ClipFailure(Reason.CRASH, f"{lost[row.data_hash]} runs ended while they worked on it")
-        for rows, size in ((ordinary, options.batch_frames), (suspects, 1)):
+        for rows, size, questions in ((ordinary, options.batch_frames, QUESTIONS), (suspects, 1, 1)):
             ahead = options.download_threads + (0 if any(row.frames > 1 for row in rows) else 2 * size)
             fetched = prefetch(claimed(rows), self._fetch, options.download_threads, ahead, self._eyes.abandon)
-            for batch in in_batches(self._parts(fetched), size, lambda part: part.weight):
-                yield from self._trusted(list(self._infer(batch)))
-                on_step(self._tally)
+            batches = in_batches(self._parts(fetched), size, lambda part: part.weight)
+            with closing(self._answered(batches, questions)) as answered:
+                for batch, answers in answered:
+                    yield from self._trusted(list(self._keep(batch, answers)))
+                    on_step(self._tally)
         if self._unanswered:
             self._check_models()
             yield from self._unanswered
 
     def _claimed(self, rows: Iterable[LabelRow], seen: Mapping[str, Record], size: int) -> Iterator[LabelRow]:
         for batch in in_batches(rows, size):
-            claims = self._eyes.ledger.claim(self._job, self._run_id, [row.data_hash for row in batch], seen)
+            with self._recording():
+                claims = self._eyes.ledger.claim(self._job, self._run_id, [row.data_hash for row in batch], seen)
             self.claimed |= claims.taken
             self._tally.elsewhere.update(claims.elsewhere.values())
             yield from (row for row in batch if row.data_hash in claims.taken)
@@ -149,7 +172,8 @@ class Inferring:
         if not self._is_fresh(row):
             return None
         try:
-            return self._eyes.download(row, self._eyes.spool)
+            with self._eyes.meter.at(Stage.DOWNLOAD):
+                return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
         except TransientOutageError:
@@ -203,6 +227,7 @@ class Inferring:
     def _wanted(self, clip: Clip) -> Sequence[int] | ClipFailure:
         if clip.video_frames is None:
             return clip.frame_indices
+        self._asking.settle()
         with self._attempt([clip.data_hash]):
             inference = self._eyes.inference
             times_s = ask_alone(inference, partial(inference.frame_times_s, clip))
@@ -234,7 +259,10 @@ class Inferring:
         width_px, height_px = row.width_px or BLANK_PX, row.height_px or BLANK_PX
         path = self._eyes.spool / "blank.png"
         Image.new("RGB", (width_px, height_px)).save(path)
-        answer = infer_isolated(self._eyes.inference, [Clip("blank", path, (0,), width_px, height_px)])[0]
+        self._asking.settle()
+        asking = Asking(self._eyes.inference)
+        asking.ask([Clip("blank", path, (0,), width_px, height_px)])
+        (answer,) = asking.answer()
         path.unlink()
         if isinstance(answer, ClipFailure):
             raise PermanentModelError(
@@ -243,37 +271,84 @@ class Inferring:
                 "(`autolabel doctor`), then run again"
             )
 
-    def _infer(self, batch: Sequence[_Part]) -> Iterator[Inferred]:
-        for part in batch:
-            if part.clip is None:
-                yield from self._end(part.row, part.failure)
-        asked = [(part, part.clip) for part in batch if part.clip and part.row.data_hash not in self._failed]
-        if not asked:
-            return
-        with self._attempt([part.row.data_hash for part, _ in asked]):
-            answers = infer_isolated(self._eyes.inference, [clip for _, clip in asked])
-        failures = {
-            part.row: answer
-            for (part, _), answer in zip(asked, answers, strict=True)
-            if isinstance(answer, ClipFailure)
-        }
-        self._eyes.ledger.give_back_attempt(self._job, self._run_id, [row.data_hash for row in failures])
+    def _answered(
+        self, batches: Iterable[Sequence[_Part]], questions: int
+    ) -> Generator[tuple[_Batch, list[ClipAnswer]]]:
+        """Batches with their answers, in order; of so many at a time the rows are at work."""
+        try:
+            for parts in batches:
+                self._ask(parts)
+                if len(self._open) == questions:
+                    yield self._answer()
+            while self._open:
+                yield self._answer()
+        except BaseException:
+            at_work = [key for batch in self._open for key in batch.data_hashes if key not in self._failed]
+            self._eyes.ledger.give_back_attempt(self._job, self._run_id, list(dict.fromkeys(at_work)))
+            self._open.clear()
+            raise
+
+    def _ask(self, parts: Sequence[_Part]) -> None:
+        """An attempt is counted before its row is at work, and once however many of its parts are."""
+        asked = [(part, part.clip) for part in parts if part.clip and part.row.data_hash not in self._failed]
+        batch = _Batch(asked, [part for part in parts if part.clip is None])
+        at_work = {key for other in self._open for key in other.data_hashes}
+        self._start_attempt([key for key in batch.data_hashes if key not in at_work])
+        self._open.append(batch)
+        if asked:
+            self._asking.ask([clip for _, clip in asked])
+
+    def _start_attempt(self, data_hashes: Sequence[str]) -> None:
+        if data_hashes:
+            with self._recording():
+                self._eyes.ledger.start_attempt(self._job, self._run_id, data_hashes)
+
+    def _answer(self) -> tuple[_Batch, list[ClipAnswer]]:
+        answers = self._asking.answer() if self._open[0].asked else []
+        return self._open.popleft(), answers
+
+    def _keep(self, batch: _Batch, answers: Sequence[ClipAnswer]) -> Iterator[Inferred]:
+        """The rows that come to their end with these answers; of a row that has failed, nothing more is kept."""
+        for part in batch.ended:
+            yield from self._end(part.row, part.failure)
+        found = [
+            (part, answer)
+            for (part, _), answer in zip(batch.asked, answers, strict=True)
+            if part.row.data_hash not in self._failed
+        ]
+        failures = {part.row: answer for part, answer in found if isinstance(answer, ClipFailure)}
+        if failures:
+            self._asking.settle()  # before files go away that other open questions are about
+            self._eyes.ledger.give_back_attempt(self._job, self._run_id, [row.data_hash for row in failures])
         chunks = [
             Chunk(part.row.data_hash, answer, part.ends_row)
-            for (part, _), answer in zip(asked, answers, strict=True)
+            for part, answer in found
             if not isinstance(answer, ClipFailure) and part.row not in failures
         ]
-        kept = self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
-        self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
+        kept = self._record(chunks)
         for row, failure in failures.items():
             yield from self._end(row, failure)
-        for part, _ in asked:
+        for part, _ in found:
             if part.row in failures:
                 continue
             if part.row.data_hash not in kept:
                 self._lose(part.row)
             elif part.ends_row:
                 yield from self._end(part.row, None)
+
+    def _record(self, chunks: Sequence[Chunk]) -> frozenset[str]:
+        """Which rows the chunks are kept of. That clears a row's attempt, also where more of it is at work."""
+        if not chunks:
+            return frozenset()
+        with self._recording():
+            kept = self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
+        self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
+        at_work = {key for batch in self._open for key in batch.data_hashes}
+        self._start_attempt([key for key in kept if key in at_work])
+        return kept
+
+    def _recording(self) -> AbstractContextManager[None]:
+        return self._eyes.meter.at(Stage.RECORD)
 
     @contextmanager
     def _attempt(self, data_hashes: Sequence[str]) -> Iterator[None]:
@@ -298,7 +373,9 @@ class Inferring:
 
     def _give_up(self, row: LabelRow) -> None:
         self._failed.add(row.data_hash)
-        for clip in self.clips.pop(row.data_hash, []):
+        if clips := self.clips.pop(row.data_hash, []):
+            self._asking.settle()
+        for clip in clips:
             clip.path.unlink(missing_ok=True)
 
 

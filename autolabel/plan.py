@@ -53,8 +53,8 @@ class Options:
     only: frozenset[str] | None = None
     retry_failed: bool = False
     batch_frames: int = 8
-    write_rows: int = 20
-    download_threads: int = 4
+    write_rows: int = 50
+    download_threads: int = 16
     holdout: float = 0.0
     agent_stage: str | None = None
     pull_from: str | None = None
@@ -334,7 +334,7 @@ def _probe(recipe: Recipe, source: Source, inference: Inference, spool: Path, ro
         clips = [
             replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
         ]
-        for answer in inference.infer(clips):
+        for answer in inference.ask(clips)():
             if isinstance(answer, ClipFailure):
                 raise PermanentMediaError(answer.reason, answer.message)
     finally:

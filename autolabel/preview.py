@@ -15,6 +15,7 @@ from autolabel.inferring import Eyes, Inferring
 from autolabel.plan import Options
 from autolabel.protocols import Clip, Gallery
 from autolabel.recipe import Recipe
+from autolabel.stages import Stage
 from autolabel.states import Job
 from autolabel.tally import Tally
 
@@ -62,6 +63,7 @@ def preview(
         except TransientError as error:  # there is no next run to wait for
             raise PermanentMediaError(Reason.DOWNLOAD, str(error)) from error
 
+    eyes.meter.start()
     inferring = Inferring(replace(eyes, download=download), job, recipe, "preview", tally)
     with closing(inferring.rows(rows, frozenset(), {}, options, on_step)) as stream:
         for row, failure in stream:
@@ -70,11 +72,13 @@ def preview(
                 tally.set_aside[failure.reason] += 1
                 tally.messages.append(f"{row.title}: {failure.message}")
             else:
-                instances = inferring.assemble(row)
+                with eyes.meter.at(Stage.ASSEMBLE):
+                    instances = inferring.assemble(row)
                 tally.labelled += bool(instances)
                 tally.empty += not instances
                 tally.objects.update(item.feature_hash for item in instances)
                 gallery.add(row, instances, clips)
             for clip in clips:
                 clip.path.unlink(missing_ok=True)
+    tally.speed = eyes.meter.speed(tally.inferred_frames, {Stage.DOWNLOAD: options.download_threads})
     return tally

@@ -44,6 +44,11 @@ class ClipFailure:
     message: str
 
 
+ClipAnswer = list[FrameLabels] | ClipFailure
+Pending = Callable[[], list[ClipAnswer]]
+"""Waits for the answers to a question, one a clip and in the same order. To be called once; see `Inference.ask`."""
+
+
 class TextDetector(Protocol):
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
         """Look for the plan's prompts.
@@ -90,13 +95,14 @@ class FrameReader(Protocol):
 class Inference(Protocol):
     """The inference process as its users see it. Not shared between threads."""
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
-        """One answer a clip, in the same order. Stateless: any mix of rows, any order, any batch.
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        """Begin to look at clips. Stateless: any mix of rows, any order, any batch.
 
-        Raises TransientWorkerDiedError when the process ended or was ended, since it gave no answer for far too
-        long; the next call starts another.
-        Raises PermanentInferenceError when the models cannot answer these clips.
-        Raises PermanentModelError when the models cannot be loaded.
+        A question may be asked before the one before it is answered: its clips are decoded meanwhile. Answers are
+        waited for in the order of the questions. Raises PermanentModelError when the models cannot be loaded; the
+        answer then raises TransientWorkerDiedError when the process ended or was ended, since it gave no answer for
+        far too long, while this question or one before it was open (the next question starts another), and
+        PermanentInferenceError when the models cannot answer these clips.
         """
         ...
 
@@ -105,7 +111,7 @@ class Inference(Protocol):
         ...
 
     def close(self) -> None:
-        """End the process; the next call starts another."""
+        """End the process, over open questions too; the next one starts another."""
         ...
 
 

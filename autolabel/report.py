@@ -19,8 +19,10 @@ from autolabel.core.prompts import ClassPlan
 from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
 from autolabel.errors import PermanentUsageError
 from autolabel.recipe import Recipe
+from autolabel.stages import speed_text
 from autolabel.tally import Tally
 
+SPEED = "speed"
 Steps = list[tuple[str, str]]
 """What to do next, and the command that does it ("" for none)."""
 
@@ -121,6 +123,7 @@ def push_page(
             ("recipe", recipe.id[:8]),
             ("project", project.project_hash),
             ("autolabel", version("autolabel")),
+            *_speed(summary["speed"]),
         ],
         rows=row_lines(summary),
         rows_title="label rows",
@@ -152,7 +155,12 @@ def preview_page(
         kind="Preview",
         title=project.title,
         run=preview_id,
-        facts=[("preview", preview_id), ("recipe", recipe.id[:8]), ("autolabel", version("autolabel"))],
+        facts=[
+            ("preview", preview_id),
+            ("recipe", recipe.id[:8]),
+            ("autolabel", version("autolabel")),
+            *_speed(tally.speed),
+        ],
         rows=[(count, text) for count, text in lines if count],
         rows_title="label rows" if project.project_hash else "files",
         objects=tally.objects,
@@ -165,6 +173,10 @@ def preview_page(
         * bool(project.project_hash),
         link=lambda row: editor_url(domain, project.project_hash, row.data_hash) if project.project_hash else None,
     )
+
+
+def _speed(speed: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(SPEED, text)] if (text := speed_text(speed)) else []
 
 
 def _dry_run(project: Project) -> str:

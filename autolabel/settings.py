@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     config: str = Field("default", description="Recipe: a name in configs/ or a path to a YAML file.")
     device: str = Field("auto", description="Torch device for the models: auto, cpu, cuda, cuda:1 ...")
     batch_frames: int = Field(8, ge=1, description="Most frames in one forward pass.")
-    write_rows: int = Field(20, ge=1, le=100, description="Most label rows in one request.")
-    download_threads: int = Field(4, ge=1, description="Downloads that run ahead of the models.")
+    write_rows: int = Field(50, ge=1, le=100, description="Most label rows in one request.")
+    download_threads: int = Field(16, ge=1, description="Downloads that run ahead of the models.")
     max_image_pixels: int = Field(100_000_000, ge=1, description="Pictures with more pixels are set aside undecoded.")
     max_media_bytes: int = Field(
         1_000_000_000, ge=1, description="Files with more bytes are set aside, not downloaded."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from autolabel.ledger import Ledger
 from autolabel.plan import Options, Plan, pathway_of
 from autolabel.protocols import Gallery, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
 from autolabel.recipe import Recipe
+from autolabel.stages import Meter, Stage
 from autolabel.states import Move, State
 from autolabel.tally import OVERTAKEN, Tally
 
@@ -42,6 +43,7 @@ class Ports:
     ledger: Ledger
     inference: Inference
     spool: Path
+    meter: Meter = field(default_factory=Meter)
 
 
 class Run:
@@ -60,7 +62,7 @@ class Run:
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
         source = ports.source
-        eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon)
+        eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon, ports.meter)
         self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
         self._gallery = gallery
         self._pulled: set[str] = set()
@@ -72,6 +74,7 @@ class Run:
         Raises TransientError when the platform stays out of reach. Nothing is lost either way.
         """
         self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
+        self._ports.meter.start()
         try:
             self._leave()
             self._work(options, on_step)
@@ -80,6 +83,8 @@ class Run:
             self.tally.stopped_by = str(error) or type(error).__name__
             raise
         finally:
+            threads = {Stage.DOWNLOAD: options.download_threads}
+            self.tally.speed = self._ports.meter.speed(self.tally.inferred_frames, threads)
             self._ledger.finish_run(self.id, self.summary())
         return self.tally
 
@@ -129,6 +134,7 @@ class Run:
             "dropped_short_tracks": dict(tally.dropped_short_tracks),
             "inferred_frames": tally.inferred_frames,
             "stopped_by": tally.stopped_by,
+            "speed": tally.speed,
         }
 
     def _leave(self) -> None:
@@ -167,6 +173,19 @@ class Run:
 
     def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
+        with self._ports.meter.at(Stage.ASSEMBLE):
+            outcomes, writes = self._assemble(batch)
+        with self._ports.meter.at(Stage.DELIVER):
+            mine = self._announce(writes)
+            outcomes |= self._write([write for write in writes if write.row.data_hash in mine])
+            rows = [row for row, _ in batch if row.data_hash in outcomes]
+            settled = self._settle(rows, outcomes)
+            shown = {write.row.data_hash: write.instances for write in writes}
+            self._show([row for row, _ in batch], settled, outcomes, shown)
+        on_step(self.tally)
+
+    def _assemble(self, batch: Sequence[Inferred]) -> tuple[dict[str, Outcome | None], list[Write]]:
+        """What is to be written, and how the rows end for which there is nothing to write."""
         outcomes: dict[str, Outcome | None] = {}
         writes: list[Write] = []
         keys = [row.data_hash for row, _ in batch]
@@ -183,13 +202,7 @@ class Run:
                 writes.append(Write(row, instances, row.data_hash in landed, announced, rate))
             else:
                 outcomes[row.data_hash] = None
-        mine = self._announce(writes)
-        outcomes |= self._write([write for write in writes if write.row.data_hash in mine])
-        rows = [row for row, _ in batch if row.data_hash in outcomes]
-        settled = self._settle(rows, outcomes)
-        shown = {write.row.data_hash: write.instances for write in writes}
-        self._show([row for row, _ in batch], settled, outcomes, shown)
-        on_step(self.tally)
+        return outcomes, writes
 
     def _show(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 OVERTAKEN = "a run that took them over"
 """Under which rows stand that this run had, until it stood still for too long."""
@@ -13,7 +14,8 @@ OVERTAKEN = "a run that took them over"
 class Tally:
     """What became of the rows of a run so far; counters of objects and detections are by class feature hash.
 
-    `elsewhere`: rows that other runs work on or settled, by the run.
+    - `elsewhere`: rows that other runs work on or settled, by the run.
+    - `speed`: how long it took and what it waited for, once it is over; see `stages.speed_of`.
     """
 
     labelled: int = 0
@@ -28,6 +30,7 @@ class Tally:
     elsewhere: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     stopped_by: str | None = None
+    speed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> int:

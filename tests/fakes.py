@@ -6,20 +6,21 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.batches import Batch, decode_batches, infer_batches
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError, PermanentOutOfMemoryError
-from autolabel.protocols import RGB, Clip
-from autolabel.worker import Answers, run_clips
+from autolabel.protocols import RGB, Clip, ClipAnswer
+from autolabel.worker import Answers
 
 TOO_HIGH_PX = 9
 
@@ -97,7 +98,11 @@ class BlackReader:
 
 def load_obedient_inference() -> Answers:
     """For an inference process: answers with its process id as the frame index, or does what a clip's name says."""
-    return Answers(lambda clips: [_obey(clip) for clip in clips], _obey_about_times)
+    return Answers(lambda clips: iter([]), _obey_all, _obey_about_times)
+
+
+def _obey_all(clips: Sequence[Clip], batches: Iterable[Batch]) -> list[ClipAnswer]:
+    return [_obey(clip) for clip in clips]
 
 
 def _obey_about_times(clip: Clip) -> NDArray[np.float64]:
@@ -126,7 +131,9 @@ def _obey(clip: Clip) -> list[FrameLabels]:
 def load_cramped_inference() -> Answers:
     """For an inference process with memory for as many frames at once as they are wide, and for none TOO_HIGH_PX."""
     return Answers(
-        partial(run_clips, reader=BlackReader(), infer_frames=_infer_cramped, batch_frames=8), _obey_about_times
+        partial(decode_batches, reader=BlackReader(), batch_frames=8),
+        partial(infer_batches, infer_frames=_infer_cramped),
+        _obey_about_times,
     )
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.batches import run_clips
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.geometry import mask_from_window
-from autolabel.protocols import RGB, Clip, ClipFailure
+from autolabel.protocols import RGB, Clip, ClipAnswer, Pending
 from autolabel.remote.frames import MediaReader
 from autolabel.sandbox.media import encode_video
-from autolabel.worker import run_clips
 
 WIDTH_PX, HEIGHT_PX, FPS = 320, 180, 25
 OBJECTS = 5
@@ -38,7 +39,10 @@ class Finder:
             for i in range(OBJECTS)
         )
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         return run_clips(clips, self._reader, self._find, batch_frames=8)
 
     def _find(self, frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:

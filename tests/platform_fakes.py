@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,19 @@ from autolabel.core.rows import (
     Workflow,
 )
 from autolabel.errors import Interrupted, PermanentInferenceError, PermanentRejectedError, TransientWorkerDiedError
-from autolabel.protocols import Claim, Clip, ClipFailure, Left, Outcome, Receipt, Refused, Standing, Write
+from autolabel.protocols import (
+    Claim,
+    Clip,
+    ClipAnswer,
+    ClipFailure,
+    Left,
+    Outcome,
+    Pending,
+    Receipt,
+    Refused,
+    Standing,
+    Write,
+)
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 
 ANNOTATE = Stage("stage-annotate", "Annotate", "ANNOTATION")
@@ -266,7 +279,10 @@ class ScriptedInference:
         self._is_broken = False
         self.sees_until = self.crowded_until = sys.maxsize
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         self.asked.append([clip.data_hash for clip in clips])
         if any(clip.data_hash in self._poison for clip in clips):
             raise TransientWorkerDiedError("signal 9")

@@ -6,18 +6,19 @@ import ctypes
 import os
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.batches import Batch, decode_batches, infer_batches
 from autolabel.core.detections import FrameLabels
 from autolabel.decoding import DecodeProcess, Limits
 from autolabel.errors import PermanentMediaError
-from autolabel.protocols import RGB, Clip
-from autolabel.worker import Answer, Answers, run_clips
+from autolabel.protocols import RGB, Clip, ClipAnswer
+from autolabel.worker import Answers
 from fakes import swell
 
 LIES = {
@@ -102,16 +103,17 @@ def _pipe() -> socket.socket:
 def load_poisoned() -> Answers:
     """For an inference process that decodes by a PoisonReader, and finds nothing; "7:models:loop" it does itself."""
     reader = DecodeProcess(PoisonReader, 10_000, Limits(grace_s=2.0, frame_s=0.0))
-    return Answers(partial(_infer_poisoned, reader), reader.frame_times_s)
+    decode = partial(decode_batches, reader=reader, batch_frames=8)
+    return Answers(decode, _infer_poisoned, reader.frame_times_s)
 
 
-def _infer_poisoned(reader: DecodeProcess, clips: Sequence[Clip]) -> list[Answer]:
+def _infer_poisoned(clips: Sequence[Clip], batches: Iterable[Batch]) -> list[ClipAnswer]:
     for clip in clips:
         if clip.data_hash.endswith(":models:allocate"):
             swell()  # where no limit stands in the way
         elif ":models:" in clip.data_hash:
             misbehave(clip)
-    return run_clips(clips, reader, _find_nothing, batch_frames=8)
+    return infer_batches(clips, batches, _find_nothing)
 
 
 def _find_nothing(frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.core.rows import LabelRow
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
-from autolabel.protocols import Clip
+from autolabel.protocols import Clip, ClipAnswer, Pending
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.sink import EncordSink
@@ -40,7 +41,10 @@ class TwoBoxes:
     def __init__(self, feature_hash: str) -> None:
         self._feature_hash = feature_hash
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels]]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         return [[self._frame(clip)] for clip in clips]
 
     def _frame(self, clip: Clip) -> FrameLabels:

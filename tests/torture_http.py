@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from autolabel.core.rows import OntologyClass
 from autolabel.errors import AutolabelError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
-from autolabel.protocols import Clip, ClipFailure
+from autolabel.protocols import Clip, ClipAnswer, Pending
 from autolabel.recipe import ModelChoice, Recipe, RecipeConfig
 from autolabel.remote.client import connect, read_key_file
 from autolabel.remote.sink import EncordSink
@@ -86,7 +87,10 @@ class BoxesEverywhere:
     def __init__(self, feature_hash: str) -> None:
         self._feature_hash = feature_hash
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         return [[self._frame(clip, index) for index in clip.frame_indices] for clip in clips]
 
     def _frame(self, clip: Clip, index: int) -> FrameLabels:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from autolabel.batches import run_clips
 from autolabel.core.assemble import assemble
 from autolabel.core.detections import FrameLabels, pack, unpack
 from autolabel.core.prompts import ClassPlan, PromptPlan
@@ -30,7 +31,7 @@ from autolabel.preview import preview
 from autolabel.protocols import RGB, Clip, ClipFailure
 from autolabel.remote.frames import MediaReader
 from autolabel.remote.shapes import to_platform
-from autolabel.worker import InferenceProcess, Patience, run_clips
+from autolabel.worker import InferenceProcess, Patience
 from fakes import TOO_HIGH_PX, BlackReader, load_cramped_inference
 from ledgers import open_ledger
 from malformed import BadDetector, BadSegmenter, Malformed, media
@@ -167,7 +168,7 @@ def out_of_memory(seed: int, amount: int) -> int:
                 ClipFailure(Reason.OOM, "no room") if clip.height_px == TOO_HIGH_PX else answer
                 for clip, answer in zip(clips, expected, strict=True)
             ]
-            wrong += [] if inference.infer(clips) == sound else [f"seed {seed}, batch {number} came out otherwise"]
+            wrong += [] if inference.ask(clips)() == sound else [f"seed {seed}, batch {number} came out otherwise"]
             processes |= {child.pid for child in psutil.Process().children() if "spawn_main" in str(child.cmdline())}
     wrong += [] if len(processes) == 1 else [f"seed {seed}: {len(processes)} processes"]
     print(f"T13 {amount} batches without memory, seed {seed}, at 1 to 8 frames", *wrong)

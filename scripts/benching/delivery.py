@@ -18,13 +18,11 @@ from autolabel.bootstrap import open_session
 from autolabel.core.detections import Detection, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.rows import Destination, LabelRow
-from autolabel.protocols import Clip, ClipFailure, Source
+from autolabel.protocols import Clip, ClipAnswer, Pending, Source
 from autolabel.settings import Settings
 from benching.finds import Find, find
 from benching.watch import watch
 from benching.world import CLASS
-
-Answer = list[FrameLabels] | ClipFailure
 
 RECIPE = """
 detector: {family: grounding_dino, weights: "bundled:detector"}
@@ -49,10 +47,10 @@ class NoDownloads:
 class Instant:
     """An `Inference` that has the answers ready: data hash -> labels."""
 
-    answers: dict[str, Answer]
+    answers: dict[str, ClipAnswer]
 
-    def infer(self, clips: Sequence[Clip]) -> list[Answer]:
-        return [self.answers[clip.data_hash] for clip in clips]
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return lambda: [self.answers[clip.data_hash] for clip in clips]
 
     def frame_times_s(self, clip: Clip) -> NDArray[np.float64]:
         raise NotImplementedError
@@ -61,7 +59,7 @@ class Instant:
         pass
 
 
-def answer(row: LabelRow, feature_hash: str) -> Answer:
+def answer(row: LabelRow, feature_hash: str) -> ClipAnswer:
     """What the fake model finds on a row, with masks."""
     size = (row.width_px, row.height_px)
     found = tuple(_detection(item, feature_hash, size) for item in find(row.data_hash.encode()))

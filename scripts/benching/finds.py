@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 FAMILY = "fake"
 RECIPE = f'detector: {{family: {FAMILY}, weights: "bundled:detector"}}\n'
 SECONDS_A_PICTURE = 0.03
+WAITING_FAMILY = "waiting"
+SECONDS_A_BATCH = 0.02
 OBJECTS = 5
 POINTS = 60
 CELLS = 3

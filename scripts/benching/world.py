@@ -63,15 +63,19 @@ def objects_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def open_world(directory: Path, rows: int, shape: Shape, *, pictures: bool) -> Iterator[World]:
+def open_world(
+    directory: Path, rows: int, shape: Shape, *, pictures: bool, size_px: tuple[int, int] = SIZE_PX
+) -> Iterator[World]:
     """A fresh project of so many rows, served as long as the block runs; without `pictures` it has no files."""
     (directory / "blobs").mkdir(parents=True)
-    project, keys = _lay_out(directory, rows, shape, pictures=pictures)
+    project, keys = _lay_out(directory, rows, shape, size_px if pictures else None)
     with running(directory) as served:
         yield World(served["domain"], served["ssh_key_file"], project, keys)
 
 
-def _lay_out(directory: Path, rows: int, shape: Shape, *, pictures: bool) -> tuple[str, dict[str, bytes]]:
+def _lay_out(
+    directory: Path, rows: int, shape: Shape, size_px: tuple[int, int] | None
+) -> tuple[str, dict[str, bytes]]:
     """Written to the sandbox's log before it starts: thousands of uploads would only take time."""
     store = Store(Log(directory / "log.jsonl"), now=lambda: datetime.now(UTC))
     now, scope = store.now(), f"bench {shape}"
@@ -83,9 +87,9 @@ def _lay_out(directory: Path, rows: int, shape: Shape, *, pictures: bool) -> tup
     items, units, keys = [], [], {}
     for number in range(rows):
         name = f"{number:05}.png"
-        item = Item(derived_uuid(scope, name), folder.key, name, "image/png", *SIZE_PX, OWNER, now)
+        item = Item(derived_uuid(scope, name), folder.key, name, "image/png", *(size_px or SIZE_PX), OWNER, now)
         unit = DataUnit(derived_uuid(scope, "unit", name), dataset.key, item.key, name, now)
-        keys[unit.key] = _draw(directory / "blobs" / item.key, number) if pictures else unit.key.encode()
+        keys[unit.key] = _draw(directory / "blobs" / item.key, number, size_px) if size_px else unit.key.encode()
         items.append(item)
         units.append(unit)
     project_hash = derived_uuid(scope, "project")
@@ -97,9 +101,9 @@ def _lay_out(directory: Path, rows: int, shape: Shape, *, pictures: bool) -> tup
     return project_hash, keys
 
 
-def _draw(path: Path, number: int) -> bytes:
+def _draw(path: Path, number: int, size_px: tuple[int, int]) -> bytes:
     """A picture like no other; answers its pixels."""
-    width, height = SIZE_PX
+    width, height = size_px
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[:8] = np.random.default_rng(number).integers(0, 255, (8, width, 3), np.uint8)
     buffer = io.BytesIO()

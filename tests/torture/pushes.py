@@ -33,7 +33,7 @@ from autolabel.core.prompts import ClassPlan, needs_mask
 from autolabel.errors import AutolabelError
 from autolabel.ledger import Ledger
 from autolabel.locks import is_held
-from autolabel.protocols import Clip, ClipFailure
+from autolabel.protocols import Clip, ClipAnswer, Pending
 from autolabel.settings import Settings
 from torture import points
 
@@ -82,7 +82,10 @@ class HashedInference:
     def __init__(self, classes: Sequence[ClassPlan], poison: str | None = None) -> None:
         self._classes, self._poison = classes[:CLASSES], poison
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         points.reach("before inference")
         if any(clip.data_hash == self._poison for clip in clips):
             points.act("kill")

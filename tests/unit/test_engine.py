@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from autolabel.core.rows import Reason
-from autolabel.engine import Background, in_batches, infer_isolated, prefetch
+from autolabel.engine import Asking, Background, in_batches, prefetch
 from autolabel.errors import TransientServiceError
-from autolabel.protocols import Clip, ClipFailure
+from autolabel.protocols import Clip, ClipAnswer, ClipFailure
 from platform_fakes import ScriptedInference
 
 
 def clip(name: str) -> Clip:
     return Clip(name, Path(name), range(1), 10, 10)
+
+
+def infer_isolated(inference: ScriptedInference, clips: Sequence[Clip]) -> list[ClipAnswer]:
+    asking = Asking(inference)
+    asking.ask(clips)
+    return asking.answer()
 
 
 def test_items_come_back_in_order_with_what_was_fetched() -> None:
@@ -59,6 +66,26 @@ def test_after_a_death_every_clip_of_the_batch_runs_alone_and_only_the_culprit_f
     assert isinstance(answers[1], ClipFailure)
     assert answers[1].reason == Reason.CRASH
     assert inference.asked == [["a", "bad", "b"], ["a"], ["bad"], ["bad"], ["bad"], ["b"]]
+
+
+def test_after_a_death_the_clips_of_every_open_question_run_alone() -> None:
+    inference = ScriptedInference(poison=frozenset({"bad"}))
+    asking = Asking(inference)
+    asking.ask([clip("a"), clip("bad")])
+    asking.ask([clip("b"), clip("c")])
+    first, second = asking.answer(), asking.answer()
+    assert [type(answer) for answer in (*first, *second)] == [list, ClipFailure, list, list]
+    assert all(len(asked) == 1 for asked in inference.asked[2:])
+
+
+def test_what_is_asked_after_settling_is_alone_and_the_answers_are_still_given() -> None:
+    inference = ScriptedInference()
+    asking = Asking(inference)
+    asking.ask([clip("a")])
+    asking.ask([clip("b")])
+    asking.settle()
+    assert inference.asked == [["a"], ["b"]]
+    assert [len(asking.answer()), len(asking.answer()), len(asking)] == [1, 1, 0]
 
 
 def test_a_clip_that_the_models_cannot_take_fails_alone_and_is_asked_again_in_a_fresh_process() -> None:

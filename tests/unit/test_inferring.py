@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from autolabel.batches import run_clips
 from autolabel.core.detections import FrameLabels
+from autolabel.core.rows import Destination, LabelRow
+from autolabel.errors import Interrupted
 from autolabel.inferring import Eyes
+from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.preview import preview
-from autolabel.protocols import RGB, Clip, ClipFailure
-from autolabel.worker import run_clips
+from autolabel.protocols import RGB, Clip, ClipAnswer, Pending
+from autolabel.states import Job
 from ledgers import open_ledger
-from platform_fakes import RECIPE, FakeGallery, FakePlatform, make_row
+from platform_fakes import RECIPE, FakeGallery, FakePlatform, ScriptedInference, make_row
+
+EVERY_FRAME = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
 
 
 class ForwardReader:
@@ -50,7 +57,10 @@ class NearbyInference:
     def __init__(self, reader: ForwardReader) -> None:
         self._reader = reader
 
-    def infer(self, clips: Sequence[Clip]) -> list[list[FrameLabels] | ClipFailure]:
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        return partial(self._answers, clips)
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
         return run_clips(clips, self._reader, self._find, batch_frames=8)
 
     def _find(self, frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
@@ -63,12 +73,63 @@ class NearbyInference:
         pass
 
 
+class WatchedInference(ScriptedInference):
+    """Notes how often each row's attempt is counted while a question is answered; a signal comes at `dies_at`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self.attempts: list[dict[str, int]] = []
+        self._ledger = ledger
+
+    def ask(self, clips: Sequence[Clip]) -> Pending:
+        answers = super().ask(clips)
+
+        def watched() -> list[ClipAnswer]:
+            self.attempts.append(self.counted())
+            return answers()
+
+        return watched
+
+    def counted(self) -> dict[str, int]:
+        found = self._ledger.records(Job("", EVERY_FRAME.id, Destination.BRANCH))
+        return {key: record.attempts for key, record in found.items() if record.attempts}
+
+
+def look(folder: Path, inference: WatchedInference, ledger: Ledger, *rows: LabelRow) -> None:
+    eyes = Eyes(FakePlatform(rows).download, inference, ledger, folder)
+    preview(EVERY_FRAME, eyes, rows, FakeGallery(), Options(batch_frames=2), lambda tally: None)
+
+
+def test_an_attempt_is_counted_once_for_every_row_that_is_at_work(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    inference = WatchedInference(ledger)
+    look(tmp_path, inference, ledger, *(make_row(name) for name in "abcde"))
+    assert inference.attempts == [dict.fromkeys(names, 1) for names in ("abcd", "cde", "e")]
+    assert inference.counted() == {}
+
+
+def test_a_video_of_which_a_question_is_open_stays_counted_when_one_before_it_is_kept(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    inference = WatchedInference(ledger)
+    look(tmp_path, inference, ledger, make_row("film", data_type="video", frames=96, frames_per_second=25.0))
+    assert inference.attempts == [{"film": 1}] * 3
+    assert inference.counted() == {}
+
+
+def test_a_signal_gives_every_open_attempt_back(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    inference = WatchedInference(ledger)
+    inference.dies_at = 40
+    with pytest.raises(Interrupted):
+        look(tmp_path, inference, ledger, make_row("film", data_type="video", frames=96, frames_per_second=25.0))
+    assert inference.counted() == {}
+
+
 @pytest.mark.parametrize(("frames", "batch_frames"), [(36, 8), (36, 64), (5, 8), (96, 8)])
 def test_no_frame_of_a_video_is_decoded_twice(tmp_path: Path, frames: int, batch_frames: int) -> None:
     rows = [make_row(f"film-{i}", data_type="video", frames=frames, frames_per_second=25.0) for i in range(5)]
-    recipe = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
     platform, reader = FakePlatform([*rows, make_row("still")]), ForwardReader()
     eyes = Eyes(platform.download, NearbyInference(reader), open_ledger(tmp_path), tmp_path)
     options = Options(batch_frames=batch_frames)
-    tally = preview(recipe, eyes, platform.rows(), FakeGallery(), options, lambda tally: None)
+    tally = preview(EVERY_FRAME, eyes, platform.rows(), FakeGallery(), options, lambda tally: None)
     assert tally.inferred_frames == reader.decoded == 5 * frames + 1

@@ -36,6 +36,7 @@ SUMMARY: dict[str, Any] = {
     "dropped_by_cap": {CAR.feature_hash: 7},
     "dropped_without_mask": {},
     "dropped_short_tracks": {},
+    "speed": {},
 }
 
 

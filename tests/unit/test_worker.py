@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from autolabel.batches import run_clips
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
 from autolabel.errors import (
@@ -25,7 +26,7 @@ from autolabel.errors import (
     TransientWorkerDiedError,
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
-from autolabel.worker import Answers, InferenceProcess, Patience, run_clips
+from autolabel.worker import Answers, InferenceProcess, Patience
 from fakes import BlackReader, load_and_die, load_and_hang, load_obedient_inference
 
 
@@ -38,7 +39,7 @@ def fail_to_load(error: AutolabelError) -> Answers:
 
 
 def pid_of(process: InferenceProcess) -> int:
-    ((frame,),) = process.infer([clip_of("row")])
+    ((frame,),) = process.ask([clip_of("row")])()
     assert isinstance(frame, FrameLabels)
     return frame.frame_index
 
@@ -65,7 +66,7 @@ def process() -> Iterator[InferenceProcess]:
 
 
 def test_clips_are_answered_in_order_by_one_other_process(process: InferenceProcess) -> None:
-    answers = process.infer([clip_of("a", 4, 2), clip_of("b", 8, 6)])
+    answers = process.ask([clip_of("a", 4, 2), clip_of("b", 8, 6)])()
 
     sizes = [(frame.width_px, frame.height_px) for (frame,) in answers if isinstance(frame, FrameLabels)]
     assert sizes == [(4, 2), (8, 6)]
@@ -85,7 +86,7 @@ def test_a_death_is_told_with_its_cause_and_the_next_question_starts_another(
     before = pid_of(process)
 
     with pytest.raises(TransientWorkerDiedError, match=how):
-        process.infer([clip_of("row"), clip_of(what)])
+        process.ask([clip_of("row"), clip_of(what)])()
 
     assert pid_of(process) != before
 
@@ -97,7 +98,7 @@ def test_a_process_that_hangs_is_ended_and_told_and_the_next_question_starts_ano
     try:
         before = pid_of(process)
         with pytest.raises(TransientWorkerDiedError, match="gave no answer in 2 s and was ended"):
-            process.infer([stuck]) if method == "infer" else process.frame_times_s(stuck)
+            process.ask([stuck])() if method == "infer" else process.frame_times_s(stuck)
         assert not is_running(before)
         assert pid_of(process) != before
     finally:
@@ -111,7 +112,7 @@ def test_a_process_that_takes_too_much_memory_is_ended_and_told_and_the_next_que
         with pytest.raises(
             TransientWorkerDiedError, match=r"held \d+ MiB of memory, over .* \(500 MiB\), and was ended"
         ):
-            process.infer([clip_of("swell")])
+            process.ask([clip_of("swell")])()
         assert not is_running(before)
         assert pid_of(process) != before
     finally:
@@ -122,7 +123,7 @@ def test_a_process_that_hangs_while_the_models_load_ends_the_run() -> None:
     hanging = InferenceProcess(load_and_hang, Patience(load_s=0.1))
 
     with pytest.raises(PermanentModelError, match="gave no answer in 0 s and was ended, 3 times while it loaded"):
-        hanging.infer([clip_of("row")])
+        hanging.ask([clip_of("row")])()
 
 
 def test_patience_grows_with_the_frames_to_look_at_and_with_those_to_decode_before_them() -> None:
@@ -137,7 +138,7 @@ def test_a_death_while_the_models_load_is_no_clips_fault() -> None:
     dying = InferenceProcess(load_and_die)
 
     with pytest.raises(PermanentModelError, match=r"exit code 137\), 3 times while it loaded the models"):
-        dying.infer([clip_of("row")])
+        dying.ask([clip_of("row")])()
 
 
 def test_a_process_killed_between_questions_is_told_and_replaced(process: InferenceProcess) -> None:
@@ -146,7 +147,7 @@ def test_a_process_killed_between_questions_is_told_and_replaced(process: Infere
     wait_until(lambda: not is_running(pid))
 
     with pytest.raises(TransientWorkerDiedError, match="signal 9"):
-        process.infer([clip_of("row")])
+        process.ask([clip_of("row")])()
 
     assert pid_of(process) != pid
 
@@ -155,7 +156,7 @@ def test_an_unexpected_error_comes_back_as_one_line_and_the_process_lives_on(pro
     before = pid_of(process)
 
     with pytest.raises(PermanentInferenceError, match=r"^inference failed: ZeroDivisionError: by nought$"):
-        process.infer([clip_of("bug")])
+        process.ask([clip_of("bug")])()
 
     assert pid_of(process) == before
 
@@ -187,7 +188,7 @@ def test_an_error_of_loading_keeps_its_type_and_message(error: AutolabelError) -
     process = InferenceProcess(partial(fail_to_load, error))
     try:
         with pytest.raises(type(error), match=str(error)):
-            process.infer([clip_of("row")])
+            process.ask([clip_of("row")])()
     finally:
         process.close()
 
@@ -201,11 +202,11 @@ def test_an_interrupted_question_leaves_no_answer_behind(process: InferenceProce
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            process.infer([clip_of("slow", width_px=99)])
+            process.ask([clip_of("slow", width_px=99)])()
     finally:
         signal.signal(signal.SIGALRM, previous)
 
-    ((frame,),) = process.infer([clip_of("row", width_px=4)])
+    ((frame,),) = process.ask([clip_of("row", width_px=4)])()
     assert isinstance(frame, FrameLabels)
     assert frame.width_px == 4
 
@@ -217,7 +218,7 @@ from autolabel.worker import InferenceProcess
 from fakes import load_and_die, load_obedient_inference
 process = InferenceProcess(load_obedient_inference)
 for name in ("row", "WHAT"):
-    print(process.infer([Clip(name, Path(name), range(1), 4, 2)])[0][0].frame_index, flush=True)
+    print(process.ask([Clip(name, Path(name), range(1), 4, 2)])()[0][0].frame_index, flush=True)
 input()
 """
 
