@@ -140,3 +140,27 @@ def test_pictures_are_prepared_as_by_transformers_processor_within_a_grey_level(
     assert ours.shape == theirs.shape
     grey_levels = (ours - theirs).abs() * torch.tensor(processor.image_std)[:, None, None] * 255
     assert grey_levels.max() <= 1.01
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_either_reference_gives_bert_phrases_that_count_from_nought(model_type: str) -> None:
+    given: list[torch.Tensor] = []
+    model = tiny_model(model_type)
+    model.model.text_backbone.register_forward_pre_hook(lambda _, args: given.extend(args))
+
+    with torch.inference_mode():
+        ReferenceForward(model, PROCESSOR).answer(pictures(1), TEXT)
+
+    mask, positions = given[1], given[3]
+    assert positions.tolist() == [[0, 0, 1, 2, 0, 1, 0, 1, 2, 3, 0, 1, 0]]
+    assert mask[0, 0].sum(1).tolist() == [1, 3, 3, 3, 2, 2, 4, 4, 4, 4, 2, 2, 1]
+
+
+def test_boxes_and_logits_are_float32_and_boxes_finer_than_bfloat16() -> None:
+    forward = FastForward(tiny_model("grounding-dino").bfloat16(), PROCESSOR)
+
+    with torch.inference_mode():
+        logits, boxes = forward.answer(forward.see(pictures(1).bfloat16()), forward.read(TEXT))
+
+    assert (logits.dtype, boxes.dtype) == (torch.float32, torch.float32)
+    assert (boxes != boxes.bfloat16().float()).float().mean() > 0.9
