@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -247,3 +248,19 @@ def test_a_text_is_read_once_a_job_and_a_frame_once_however_many_passes(model: A
         detector.detect([two_swabs()], plan_of(*prompts))
 
     assert calls == {"text": 3, "frames": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"), [({"resample": 3}, "resample"), ({"size": {"height": 256, "width": 256}}, "size")]
+)
+def test_an_image_processor_that_the_short_way_does_not_build_is_refused_and_named(
+    tmp_path: Path, setting: dict[str, Any], named: str
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "detector"))
+    config = json.loads((folder / "processor_config.json").read_text())
+    config["image_processor"] |= setting
+    (folder / "processor_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(PermanentModelError, match=f"image processor sets {named} as is not built; try the reference"):
+        GroundingDinoDetector.load(folder, Placement("cpu"))
+    GroundingDinoDetector.load(folder, Placement("cpu", is_reference=True))
