@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,10 +27,10 @@ __all__ = [
 Model = TypeVar("Model")
 
 
-def _grounding_dino(folder: Path, placement: Placement) -> TextDetector:
+def _grounding_dino(model_type: str, folder: Path, placement: Placement) -> TextDetector:
     from autolabel.models.grounding_dino import GroundingDinoDetector
 
-    return GroundingDinoDetector.load(folder, placement)
+    return GroundingDinoDetector.load(folder, placement, model_type)
 
 
 def _sam(folder: Path, placement: Placement) -> BoxSegmenter:
@@ -56,13 +57,16 @@ def _segment_anything(checkpoint: Path, placement: Placement) -> BoxSegmenter:
     return PackageSegmenter.load(checkpoint, placement)
 
 
-def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+def _grounding_dino_tokens(model_type: str, folder: Path, prompts: Sequence[str]) -> TokenCounts:
     from autolabel.models.grounding_dino import count_tokens
 
-    return count_tokens(folder, prompts)
+    return count_tokens(folder, prompts, model_type)
 
 
-DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {"grounding_dino": _grounding_dino}
+DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {
+    "grounding_dino": partial(_grounding_dino, "grounding-dino"),
+    "mm_grounding_dino": partial(_grounding_dino, "mm-grounding-dino"),  # LLMDet's checkpoints too
+}
 SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
     "sam": _sam,
     "sam2": _sam2,
@@ -70,7 +74,8 @@ SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
     "segment_anything": _segment_anything,
 }
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
-    "grounding_dino": _grounding_dino_tokens
+    "grounding_dino": partial(_grounding_dino_tokens, "grounding-dino"),
+    "mm_grounding_dino": partial(_grounding_dino_tokens, "mm-grounding-dino"),
 }
 
 

@@ -226,7 +226,7 @@ def _require_plain(processor: Any) -> None:
     """`prepare` resizes by edges, bilinearly, and normalises: what all published weights were trained with."""
     plain = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": 2}
     odd = [name for name, value in plain.items() if getattr(processor, name) != value]
-    if not processor.size["shortest_edge"] or not processor.size["longest_edge"]:
+    if not processor.size.get("shortest_edge") or not processor.size.get("longest_edge"):
         odd.append("size")
     if abs(processor.rescale_factor - 1 / 255) > 1e-9:
         odd.append("rescale_factor")

@@ -28,8 +28,8 @@ from autolabel.models.placement import Placement
 from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type, telling_of_memory
 from autolabel.protocols import RGB
 
-GROUNDING_DINO, MM_GROUNDING_DINO = "grounding-dino", "mm-grounding-dino"
-"""What config.json calls them; LLMDet's checkpoints are of the second."""
+MODEL_TYPE = "grounding-dino"
+"""What config.json says; MM-Grounding-DINO, of which LLMDet is one, has its own word and the same layers."""
 
 # No recipe sets a threshold this low; without a floor all of the 900 queries of every frame would travel on.
 SCORE_FLOOR = 0.05
@@ -59,7 +59,7 @@ class GroundingDinoDetector:
         self._last: tuple[tuple[tuple[str, ...], int | None], list[TextChunk]] = (((), None), [])
 
     @classmethod
-    def load(cls, folder: Path, placement: Placement, model_type: str = GROUNDING_DINO) -> GroundingDinoDetector:
+    def load(cls, folder: Path, placement: Placement, model_type: str = MODEL_TYPE) -> GroundingDinoDetector:
         """Raises PermanentModelError when the folder holds no whole Grounding DINO of that type."""
         model, image_processor = load_pretrained(
             AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, model_type, folder, placement
@@ -131,7 +131,7 @@ def prompt_scores(token_probabilities: torch.Tensor, spans: Sequence[Sequence[in
     return torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
 
 
-def count_tokens(folder: Path, prompts: Sequence[str], model_type: str = GROUNDING_DINO) -> TokenCounts:
+def count_tokens(folder: Path, prompts: Sequence[str], model_type: str = MODEL_TYPE) -> TokenCounts:
     """From configuration and tokeniser alone. Raises PermanentModelError when the folder does not hold both."""
     with loading(folder):
         require_type(folder, model_type)

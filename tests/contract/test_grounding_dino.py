@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+from transformers import (
+    AutoModelForZeroShotObjectDetection,
+    AutoProcessor,
+    AutoTokenizer,
+    GroundingDinoImageProcessorPil,
+)
 
 from autolabel.core.geometry import box_iou
 from autolabel.core.prompts import pack_prompts
 from autolabel.errors import PermanentModelError, PermanentUsageError
-from autolabel.models import Placement, count_tokens
+from autolabel.models import Placement, count_tokens, load_detector
+from autolabel.models.dino_forward import FastForward
 from autolabel.models.dino_text import correct_text_positions, phrase_layout
 from autolabel.models.grounding_dino import GroundingDinoDetector
 from autolabel.models.weights import locate
+from dino_models import tiny_model
 from pictures import RED_XYXY_NORM, plan_of, two_swabs
 
 FOLDER = locate("bundled:detector")
@@ -212,3 +221,71 @@ def test_tokens_are_counted_from_configuration_and_tokeniser_alone(tmp_path: Pat
 def test_tokens_of_another_family_are_refused() -> None:
     with pytest.raises(PermanentModelError, match="'grounding-dino' is needed"):
         count_tokens("grounding_dino", "bundled:segmenter", ["gauze"])
+
+
+@pytest.fixture(scope="module")
+def mm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as MM-Grounding-DINO's and LLMDet's are published, with the bundled tokeniser."""
+    folder = Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("mm") / "detector"))
+    tiny_model("mm-grounding-dino").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("is_reference", [False, True])
+def test_mm_grounding_dino_answers_as_transformers_does(mm_folder: Path, is_reference: bool) -> None:
+    detector = load_detector("mm_grounding_dino", str(mm_folder), Placement("cpu", is_reference=is_reference))
+    model, processor = tiny_model("mm-grounding-dino"), AutoProcessor.from_pretrained(FOLDER)
+    inputs = processor(images=Image.fromarray(two_swabs()), text="red gauze. blue gauze.", return_tensors="pt")
+    with torch.inference_mode():
+        probability = model(**inputs).logits[0].sigmoid()
+    expected = [(probability[:, s].mean(1) + probability[:, s].amin(1)) / 2 for s in (slice(1, 3), slice(4, 6))]
+
+    (found,) = detector.detect([two_swabs()], plan_of("red gauze", "blue gauze"))
+
+    best = np.array([score.max() for score in expected])
+    np.testing.assert_allclose(found.scores.max(axis=0), best, atol=2e-3 if not is_reference else 1e-5)
+
+
+def test_each_family_refuses_the_others_checkpoints(mm_folder: Path) -> None:
+    with pytest.raises(PermanentModelError, match="'mm-grounding-dino' is needed"):
+        load_detector("mm_grounding_dino", "bundled:detector", Placement("cpu"))
+    with pytest.raises(PermanentModelError, match="'mm-grounding-dino', 'grounding-dino' is needed"):
+        load_detector("grounding_dino", str(mm_folder), Placement("cpu"))
+
+
+def test_tokens_of_mm_grounding_dino_are_counted_alike(mm_folder: Path) -> None:
+    prompts = ["gauze", "red gauze"]
+
+    assert count_tokens("mm_grounding_dino", str(mm_folder), prompts) == count_tokens(
+        "grounding_dino", str(FOLDER), prompts
+    )
+
+
+def test_a_text_is_read_once_a_job_and_a_frame_once_however_many_passes(model: Any) -> None:
+    forward = FastForward(model, GroundingDinoImageProcessorPil.from_pretrained(FOLDER))
+    detector = GroundingDinoDetector(model, forward, AutoTokenizer.from_pretrained(FOLDER))
+    calls: Counter[str] = Counter()
+    model.model.text_backbone.register_forward_hook(lambda *_: calls.update(["text"]))
+    model.model.backbone.conv_encoder.model.register_forward_hook(lambda *_: calls.update(["frames"]))
+    prompts = [f"{colour} object like a {tool}" for colour in COLOURS for tool in TOOLS]
+
+    for _ in range(2):
+        detector.detect([two_swabs()], plan_of(*prompts))
+
+    assert calls == {"text": 3, "frames": 2}
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"), [({"resample": 3}, "resample"), ({"size": {"height": 256, "width": 256}}, "size")]
+)
+def test_an_image_processor_that_the_short_way_does_not_build_is_refused_and_named(
+    tmp_path: Path, setting: dict[str, Any], named: str
+) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "detector"))
+    config = json.loads((folder / "processor_config.json").read_text())
+    config["image_processor"] |= setting
+    (folder / "processor_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(PermanentModelError, match=f"image processor sets {named} as is not built; try the reference"):
+        GroundingDinoDetector.load(folder, Placement("cpu"))
+    GroundingDinoDetector.load(folder, Placement("cpu", is_reference=True))
