@@ -32,6 +32,12 @@ def _grounding_dino(folder: Path, placement: Placement) -> TextDetector:
     return GroundingDinoDetector.load(folder, placement)
 
 
+def _sam3(folder: Path, placement: Placement) -> TextDetector:
+    from autolabel.models.sam3 import Sam3Detector
+
+    return Sam3Detector.load(folder, placement)
+
+
 def _sam(folder: Path, placement: Placement) -> BoxSegmenter:
     from autolabel.models.sam import SamSegmenter
 
@@ -44,10 +50,20 @@ def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
     return count_tokens(folder, prompts)
 
 
-DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {"grounding_dino": _grounding_dino}
+def _sam3_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+    from autolabel.models.sam3 import count_tokens
+
+    return count_tokens(folder, prompts)
+
+
+DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {
+    "grounding_dino": _grounding_dino,
+    "sam3": _sam3,
+}
 SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {"sam": _sam}
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
-    "grounding_dino": _grounding_dino_tokens
+    "grounding_dino": _grounding_dino_tokens,
+    "sam3": _sam3_tokens,
 }
 
 
