@@ -13,6 +13,7 @@ from autolabel.models.weights import TEXT_FILES, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
 __all__ = [
+    "BRINGS_MASKS",
     "DETECTORS",
     "SEGMENTERS",
     "Placement",
@@ -60,6 +61,8 @@ DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {
     "grounding_dino": _grounding_dino,
     "sam3": _sam3,
 }
+BRINGS_MASKS = frozenset({"sam3"})
+"""Detectors that need no segmenter."""
 SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {"sam": _sam}
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
     "grounding_dino": _grounding_dino_tokens,

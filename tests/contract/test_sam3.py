@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPTokenizer, Sam3Config
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 
+from autolabel.bootstrap import glance_at_files
 from autolabel.core.detections import Detections
 from autolabel.core.geometry import mask_to_frame
 from autolabel.core.prompts import PromptPlan
@@ -23,6 +25,7 @@ from autolabel.models import Placement, count_tokens, load_detector
 from autolabel.models.sam3 import SCORE_FLOOR, Sam3Detector
 from autolabel.pipeline import infer
 from autolabel.protocols import RGB
+from autolabel.settings import Settings
 from pictures import plan_of, two_swabs
 
 SQUARE_PX = 56
@@ -158,6 +161,16 @@ def test_a_recipe_without_a_segmenter_gets_its_masks_from_it(detector: Sam3Detec
     (labels,) = infer([(7, two_swabs(*WIDE))], plan, detector, None, nms_iou=0.9, cross_class_iou=0.9)
 
     assert any(found.mask for found in labels.detections)
+
+
+def test_a_look_at_files_by_a_recipe_without_a_segmenter_asks_for_masks(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "sam3.yaml").write_text(f"detector: {{family: sam3, weights: {folder}}}\n")
+    Image.fromarray(two_swabs(*WIDE)).save(tmp_path / "tray.png")
+    settings = Settings(_env_file=None).model_copy(update={"config": str(tmp_path / "sam3.yaml")})
+
+    glance = glance_at_files(settings, [tmp_path / "tray.png"], "red gauze, blue")
+
+    assert set(glance.recipe.shapes.values()) == {"bitmask"}
 
 
 def test_bf16_is_the_image_encoders_alone_and_boxes_stay_fine(detector: Sam3Detector, folder: Path) -> None:
