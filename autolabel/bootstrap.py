@@ -165,11 +165,12 @@ class Glance:
 
 def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
     """Files of this machine, for `prompts` ("a, b") or else the recipe's prompt map. No platform, no key."""
+    from autolabel.models import BRINGS_MASKS
     from autolabel.remote.local import link_local, local_rows, readable
 
     rows, others = local_rows(paths)
     config = load_config(settings.config)
-    shape: Shape = "bitmask" if config.segmenter else "bounding_box"
+    shape: Shape = "bitmask" if config.segmenter or config.detector.family in BRINGS_MASKS else "bounding_box"
     if prompts is not None:
         config = config.model_copy(update={"prompt_map": None})
         shapes = dict.fromkeys((name.strip() for name in prompts.split(",") if name.strip()), shape)

@@ -68,7 +68,7 @@ def verify(
 
     Prints each file's SHA-256, and the digest that enters the id of a recipe.
     """
-    from autolabel.models.weights import State
+    from autolabel.models.weights import State, is_hub_id
     from autolabel.stock import check
 
     for name in _chosen(weights, config):
@@ -77,9 +77,8 @@ def verify(
             typer.echo(f"{file.state:<12} {file.sha256} {file.path.name}")
         damaged = [file.path for file in checked.files if file.state == State.DAMAGED]
         if damaged:
-            raise PermanentModelError(
-                f"{name} is damaged: delete {damaged[0].resolve()} and get it anew (`autolabel models pull`)"
-            )
+            how = f": `autolabel models pull {name}`" if is_hub_id(name) else ""
+            raise PermanentModelError(f"{name} is damaged: delete {damaged[0].resolve()} and get it anew{how}")
         typer.echo(f"{name}: digest {checked.digest}")
 
 

@@ -14,6 +14,7 @@ from autolabel.models.weights import TEXT_FILES, locate, weights_digest
 from autolabel.protocols import BoxSegmenter, TextDetector
 
 __all__ = [
+    "BRINGS_MASKS",
     "DETECTORS",
     "SEGMENTERS",
     "Placement",
@@ -31,6 +32,12 @@ def _grounding_dino(model_type: str, folder: Path, placement: Placement) -> Text
     from autolabel.models.grounding_dino import GroundingDinoDetector
 
     return GroundingDinoDetector.load(folder, placement, model_type)
+
+
+def _sam3(folder: Path, placement: Placement) -> TextDetector:
+    from autolabel.models.sam3 import Sam3Detector
+
+    return Sam3Detector.load(folder, placement)
 
 
 def _sam(folder: Path, placement: Placement) -> BoxSegmenter:
@@ -63,10 +70,19 @@ def _grounding_dino_tokens(model_type: str, folder: Path, prompts: Sequence[str]
     return count_tokens(folder, prompts, model_type)
 
 
+def _sam3_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+    from autolabel.models.sam3 import count_tokens
+
+    return count_tokens(folder, prompts)
+
+
 DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {
     "grounding_dino": partial(_grounding_dino, "grounding-dino"),
     "mm_grounding_dino": partial(_grounding_dino, "mm-grounding-dino"),  # LLMDet's checkpoints too
+    "sam3": _sam3,
 }
+BRINGS_MASKS = frozenset({"sam3"})
+"""Detectors that need no segmenter."""
 SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
     "sam": _sam,
     "sam2": _sam2,
@@ -76,6 +92,7 @@ SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
     "grounding_dino": partial(_grounding_dino_tokens, "grounding-dino"),
     "mm_grounding_dino": partial(_grounding_dino_tokens, "mm-grounding-dino"),
+    "sam3": _sam3_tokens,
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Pathway, Stage
-from autolabel.doctor import Check, Level, check_disk, check_role, check_workflow, diagnose, summarise
+from autolabel.doctor import Check, Level, check_disk, check_models, check_role, check_workflow, diagnose, summarise
 from autolabel.settings import Settings
 from platform_fakes import AGENT, ANNOTATE, DONE, make_project
 
@@ -96,3 +96,12 @@ def test_weights_that_are_missing_are_a_failure_that_names_them(tmp_path: Path) 
     config.write_text("detector: {family: grounding_dino, weights: /nowhere/at/all}\n")
     (check,) = [c for c in diagnose(settings(tmp_path, config=str(config)), None) if c.about == "models"]
     assert (check.level, "/nowhere/at/all" in check.text) == (Level.FAIL, True)
+
+
+def test_weights_that_a_push_would_download_are_a_warning_that_says_how_to_get_them_first(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("detector: {family: grounding_dino, weights: some-team/some-model}\n")
+    (check,) = check_models(settings(tmp_path, config=str(config)))
+    assert (check.level, check.about) == (Level.WARN, "detector")
+    assert "size and licence not in the catalogue, see https://huggingface.co/some-team/some-model" in check.text
+    assert "`autolabel models pull some-team/some-model`" in check.text

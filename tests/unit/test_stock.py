@@ -16,6 +16,7 @@ from autolabel.models import weights_digest
 from autolabel.models.catalogue import CATALOGUE, PERMISSIVE, published
 from autolabel.models.weights import State, check_files, locate
 from autolabel.recipe import load_config
+from autolabel.stock import describe
 from hubs import digests, files_of
 
 
@@ -109,6 +110,12 @@ def test_a_shipped_config_takes_weights_of_the_catalogue_that_anybody_may_use(na
 
     assert [item and item.family for item in known] == [model.family for model in models]
     assert all(item and item.licence in PERMISSIVE and not item.is_gated for item in known)
+
+
+def test_size_licence_and_gate_are_told_in_words() -> None:
+    assert describe("facebook/sam3") == "about 3440 MB, SAM License, gated: the hub asks for a login"
+    assert describe("facebook/sam-vit-base") == "about 375 MB, Apache-2.0"
+    assert describe("/my/own") == "size and licence not in the catalogue, see where they come from"
 
 
 def test_the_catalogue_names_everything_once() -> None:
