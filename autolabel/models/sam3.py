@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from json import loads
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 
 from autolabel.core.detections import Detections, Mask
-from autolabel.core.geometry import mask_from_window
+from autolabel.core.merging import SAME_PASS_IOU, merge_looks
 from autolabel.core.prompts import PromptPlan, TokenCounts, needs_mask
 from autolabel.errors import PermanentUsageError
-from autolabel.models.pixels import normalise, resize, upload
 from autolabel.models.placement import Placement
 from autolabel.models.runtime import (
     DTYPES,
@@ -30,6 +29,9 @@ from autolabel.models.runtime import (
     require_type,
     telling_of_memory,
 )
+from autolabel.models.sam_canvas import Framing, SizeHW, canvas_of
+from autolabel.models.sam_masks import masks_in_windows, window_around
+from autolabel.models.sam_reference import cut_to_window
 from autolabel.protocols import RGB
 
 # The published weights are written as the video model, of which this is the part that looks at pictures.
@@ -40,17 +42,6 @@ MEAN = STD = (0.5, 0.5, 0.5)
 TEXT_LENGTH = 32
 # No recipe sets a threshold this low; without a floor all of the 200 queries of every prompt would travel on.
 SCORE_FLOOR = 0.05
-# An object may reach a little past its box.
-WINDOW_MARGIN = 0.1
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One prompt on one frame, best queries only: boxes (n, 4), scores (n,), and n masks where they are wanted."""
-
-    boxes_xyxy_px: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    masks: list[Mask]
 
 
 class Sam3Detector:
@@ -64,6 +55,7 @@ class Sam3Detector:
     def __init__(self, model: Any, tokenizer: Any, *, is_reference: bool = False) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._framing = Framing(model.config.image_size, is_padded=False, mean=MEAN, std=STD)
         self._is_reference = is_reference
         self._last: tuple[tuple[str, ...], list[dict[str, Any]]] = ((), [])
 
@@ -71,6 +63,7 @@ class Sam3Detector:
     def load(cls, folder: Path, placement: Placement) -> Sam3Detector:
         """Raises PermanentModelError when the folder holds no whole SAM 3."""
         full = replace(placement, precision="fp32")
+        # the tokeniser comes where an image processor would: pictures are prepared here
         model, tokenizer = load_pretrained(Sam3Model, AutoTokenizer, _written_type(folder), folder, full)
         with loading(folder):
             _require_words(tokenizer)
@@ -81,19 +74,20 @@ class Sam3Detector:
     @torch.inference_mode()
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
         """See `TextDetector`. Boxes with a score below `SCORE_FLOOR` are left out; there are masks where a class of
-        the plan is drawn from one. A box bears the score of the prompt that found it, and 0 for all others.
+        the plan is drawn from one. What several prompts find is one object, with the score of each.
 
         Raises PermanentUsageError for a prompt that is too long.
         """
         texts = self._texts(plan.prompts)
         with_masks = any(needs_mask(cls.shape) for cls in plan.classes)
-        batches = [[image] for image in images] if self._is_reference else [images] if images else []
-        return [
-            _merge([answers[row] for answers in passes], len(plan.prompts), with_masks=with_masks)
-            for batch in batches
-            for passes in [list(self._ask(batch, texts, with_masks=with_masks))]
-            for row in range(len(batch))
-        ]
+        nothing = Detections(
+            np.zeros((0, 4), np.float32), np.zeros((0, len(texts)), np.float32), () if with_masks else None
+        )
+        found: list[Detections] = []
+        for batch in [[image] for image in images] if self._is_reference else [images] if images else []:
+            looks = list(self._ask(batch, texts, with_masks=with_masks))
+            found += [merge_looks([nothing, *(look[i] for look in looks)], SAME_PASS_IOU) for i in range(len(batch))]
+        return found
 
     def _texts(self, prompts: tuple[str, ...]) -> list[dict[str, Any]]:
         """A prompt's part of the model's arguments; kept, since a run asks the same on every frame."""
@@ -115,11 +109,11 @@ class Sam3Detector:
 
     def _ask(
         self, images: Sequence[RGB], texts: Sequence[dict[str, Any]], *, with_masks: bool
-    ) -> Iterator[list[Answer]]:
-        """For each prompt an answer an image. The images are encoded once for all prompts."""
-        sizes = [image.shape[:2] for image in images]
-        vision = self._encode(images) if texts else None
-        for text in texts:
+    ) -> Iterator[list[Detections]]:
+        """For each prompt what it finds on each image. The images are encoded once for all prompts."""
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        vision = self._encode(images)
+        for column, text in enumerate(texts):
             out = self._model(
                 vision_embeds=vision,
                 text_embeds=BaseModelOutputWithPooling(pooler_output=text["text_embeds"].expand(len(images), -1, -1)),
@@ -128,26 +122,31 @@ class Sam3Detector:
             for values, what in ((out.pred_logits, "logits"), (out.pred_boxes, "boxes"), (out.pred_masks, "masks")):
                 require_finite(values, what)
             queries = out.pred_logits.sigmoid()
-            scores = queries * out.presence_logits.sigmoid()
-            scale = scores.new_tensor([[width, height] * 2 for height, width in sizes])
-            boxes = (out.pred_boxes * scale[:, None]).cpu().numpy()
-            kept = [np.flatnonzero(row) for row in (scores >= SCORE_FLOOR).cpu().numpy()]
-            found = zip(kept, boxes, scores.cpu().numpy(), queries.cpu().numpy(), out.pred_masks, sizes, strict=True)
-            yield [
-                Answer(
-                    of_frame[keep],
-                    score[keep],
-                    self._masks(logits[keep], query[keep], of_frame[keep], size) if with_masks else [],
+            scores = (queries * out.presence_logits.sigmoid()).cpu().numpy()
+            scale = np.array([[width, height] * 2 for height, width in sizes], np.float32)
+            boxes = out.pred_boxes.cpu().numpy() * scale[:, None]
+            frame, query = np.nonzero(scores >= SCORE_FLOOR)
+            block = np.zeros((len(frame), len(texts)), np.float32)
+            block[:, column] = scores[frame, query]
+            masks: list[Mask] = []
+            if with_masks and len(frame):
+                owns = queries[frame, query].tolist()  # masks are not rated: the query's own score stands for that
+                masks = self._masks(
+                    out.pred_masks[frame, query], owns, boxes[frame, query], [sizes[f] for f in frame]
                 )
-                for keep, of_frame, score, query, logits, size in found
+            yield [
+                Detections(
+                    boxes[i][query[frame == i]],
+                    block[frame == i],
+                    tuple(masks[k] for k in np.flatnonzero(frame == i)) if with_masks else None,
+                )
+                for i in range(len(images))
             ]
 
     def _encode(self, images: Sequence[RGB]) -> Any:
         """The image encoder's features, in float32 whatever its precision."""
-        encoder, square = self._model.vision_encoder, self._model.config.image_size
-        grey = [resize(upload([image], self._model.device), (square, square)) for image in images]
-        pixels = normalise(torch.cat(grey), MEAN, STD)
-        vision = encoder(pixels.to(encoder.dtype))
+        encoder = self._model.vision_encoder
+        vision = encoder(self._framing.squares(images, self._model.device).to(encoder.dtype))
         vision.fpn_hidden_states = tuple(level.float() for level in vision.fpn_hidden_states)
         vision.fpn_position_encoding = tuple(
             encoder.neck.position_encoding(level.shape, level.device, level.dtype)
@@ -158,33 +157,23 @@ class Sam3Detector:
     def _masks(
         self,
         logits: torch.Tensor,
-        scores: NDArray[np.float32],
+        scores: Sequence[float],
         boxes_xyxy_px: NDArray[np.float32],
-        size_hw_px: tuple[int, ...],
+        sizes_hw_px: Sequence[SizeHW],
     ) -> list[Mask]:
-        """Logits (n, low, low) -> Masks in windows around their boxes: probabilities are enlarged, then halved.
-
-        Bilinear enlarging is separable, so a window's pixels are a product of its rows and columns alone.
-        """
-        windows = [_window(box, size_hw_px) for box in boxes_xyxy_px]
-        probability = logits.sigmoid()
+        """Logits (n, low, low), a box and a frame's size each -> Masks: a probability above 1/2, enlarged."""
+        probability, low = logits.sigmoid(), logits.shape[-1]
         if self._is_reference:
-            whole = interpolate(probability[None], size_hw_px, mode="bilinear")[0] if windows else probability
-            bits = [
-                each[top:bottom, left:right] for each, (left, top, right, bottom) in zip(whole, windows, strict=True)
+            whole = [
+                interpolate(p[None, None], size, mode="bilinear")[0, 0] > 0.5
+                for p, size in zip(probability, sizes_hw_px, strict=True)
             ]
-        else:
-            rows, columns = (
-                _enlarging(low, full, logits.device) for low, full in zip(logits.shape[1:], size_hw_px, strict=True)
-            )
-            bits = [
-                rows[top:bottom] @ each @ columns[left:right].T
-                for each, (left, top, right, bottom) in zip(probability, windows, strict=True)
+            return [
+                cut_to_window(bits.cpu().numpy(), *of) for bits, *of in zip(whole, boxes_xyxy_px, scores, strict=True)
             ]
-        return [
-            mask_from_window((pixels > 0.5).cpu().numpy(), window[0], window[1], float(score))
-            for pixels, window, score in zip(bits, windows, scores, strict=True)
-        ]
+        windows = [window_around(box, size) for box, size in zip(boxes_xyxy_px, sizes_hw_px, strict=True)]
+        canvases = [canvas_of(size, self._framing, low, logits.device) for size in sizes_hw_px]
+        return masks_in_windows(probability - 0.5, scores, windows, canvases)
 
 
 def count_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
@@ -208,32 +197,3 @@ def _require_words(tokenizer: Any) -> None:
     """Where its files are missing, transformers makes up a tokeniser that knows no word."""
     if set(tokenizer("object", add_special_tokens=False).input_ids) <= set(tokenizer.all_special_ids):
         raise ValueError("the tokeniser is missing, or is not the one that the model reads")
-
-
-def _merge(answers: Sequence[Answer], prompt_count: int, *, with_masks: bool) -> Detections:
-    """One frame's answers, one a prompt -> Detections over all of them."""
-    scores = np.zeros((sum(len(answer.scores) for answer in answers), prompt_count), np.float32)
-    start = 0
-    for column, answer in enumerate(answers):
-        scores[start : start + len(answer.scores), column] = answer.scores
-        start += len(answer.scores)
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(answer.boxes_xyxy_px for answer in answers)])
-    masks = tuple(mask for answer in answers for mask in answer.masks) if with_masks else None
-    return Detections(boxes, scores, masks)
-
-
-def _window(box_xyxy_px: NDArray[np.float32], size_hw_px: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """A box with its margin, on whole pixels of the frame; never empty."""
-    height, width = size_hw_px
-    x0, y0, x1, y1 = box_xyxy_px.tolist()
-    margin_x, margin_y = WINDOW_MARGIN * (x1 - x0), WINDOW_MARGIN * (y1 - y0)
-    left = int(np.clip(np.floor(x0 - margin_x), 0, width - 1))
-    top = int(np.clip(np.floor(y0 - margin_y), 0, height - 1))
-    right = int(np.clip(np.ceil(x1 + margin_x), left + 1, width))
-    bottom = int(np.clip(np.ceil(y1 + margin_y), top + 1, height))
-    return left, top, right, bottom
-
-
-def _enlarging(low: int, full: int, device: torch.device) -> torch.Tensor:
-    """(full, low) weights of bilinear enlarging along one axis."""
-    return interpolate(torch.eye(low, device=device)[None], size=full, mode="linear")[0].T

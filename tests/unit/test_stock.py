@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from autolabel.cli import app
 from autolabel.documents import shelf
 from autolabel.errors import AutolabelError, PermanentModelError, PermanentUsageError
-from autolabel.models import weights_digest
+from autolabel.models import DETECTORS, SEGMENTERS, weights_digest
 from autolabel.models.catalogue import CATALOGUE, PERMISSIVE, published
 from autolabel.models.weights import State, check_files, locate
 from autolabel.recipe import load_config
@@ -116,6 +116,10 @@ def test_size_licence_and_gate_are_told_in_words() -> None:
     assert describe("facebook/sam3") == "about 3440 MB, SAM License, gated: the hub asks for a login"
     assert describe("facebook/sam-vit-base") == "about 375 MB, Apache-2.0"
     assert describe("/my/own") == "size and licence not in the catalogue, see where they come from"
+
+
+def test_there_is_a_loader_for_every_family_of_the_catalogue_and_with_it_of_the_shipped_configs() -> None:
+    assert {item.family for item in CATALOGUE} - {*DETECTORS, *SEGMENTERS} == set()
 
 
 def test_the_catalogue_names_everything_once() -> None:
