@@ -79,9 +79,11 @@ class SamSegmenter:
             torch.from_numpy((boxes_xyxy_px * scales).astype(np.float32)).to(device),
             np.array([canvas.low_window(window) for canvas, window in zip(canvases, windows, strict=True)]),
         )
-        require_finite(logits, "mask logits")
-        require_finite(ious, "mask scores")
-        return masks_in_windows(logits.float(), ious.float().clamp(0, 1).tolist(), windows, canvases)
+        logits, ious = logits.float(), ious.float()
+        told = torch.cat([ious, logits.abs().amax()[None]]).cpu()  # one wait for the device, and not one a question
+        require_finite(told[-1], "mask logits")
+        require_finite(told[:-1], "mask scores")
+        return masks_in_windows(logits, told[:-1].clamp(0, 1).tolist(), windows, canvases)
 
 
 def load_sam(weights: Path, placement: Placement) -> BoxSegmenter:

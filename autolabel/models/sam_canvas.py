@@ -50,7 +50,7 @@ class Framing:
         if not self.is_padded:
             return self.square_px, self.square_px
         scale = self.square_px / max(size_hw_px)
-        height, width = (int(side * scale + 0.5) for side in size_hw_px)
+        height, width = (max(1, int(side * scale + 0.5)) for side in size_hw_px)
         return height, width
 
     def squares(self, images: Sequence[RGB], device: torch.device) -> torch.Tensor:
@@ -112,10 +112,8 @@ class Canvas:
     def low_window(self, window_xyxy_px: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         """The logits that a window is made of, as (left, top, right, bottom)."""
         left, top, right, bottom = window_xyxy_px
-        (low_left, low_right), (low_top, low_bottom) = (
-            self.columns.span_low(left, right),
-            self.rows.span_low(top, bottom),
-        )
+        low_left, low_right = self.columns.span_low(left, right)
+        low_top, low_bottom = self.rows.span_low(top, bottom)
         return low_left, low_top, low_right, low_bottom
 
 
