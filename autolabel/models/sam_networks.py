@@ -51,6 +51,7 @@ class SamNetwork:
 
     def __init__(self, model: Any) -> None:
         model.mask_decoder.transformer = FoldedTransformer(model.mask_decoder.transformer)
+        correct_sam_hq(model)
         self._model = model
         self._dtype = model.mask_decoder.iou_token.weight.dtype
         self._positions = model.get_image_wide_positional_embeddings().to(self._dtype)
@@ -97,6 +98,21 @@ class SamNetwork:
         if isinstance(self._model, Sam2Model):
             return {"high_resolution_features": more}
         return {"intermediate_embeddings": more, "hq_token_only": False}
+
+
+def correct_sam_hq(model: Any) -> None:
+    """Mends `SamHQModel`, as of transformers 5.23; leaves other models alone.
+
+    Its decoder drops what the transformer says of the image, and upsamples the embedding from before it, rows and
+    columns exchanged. What it ought to upsample is written where it looks.
+    """
+    if isinstance(model, SamHQModel):
+        model.mask_decoder.transformer.register_forward_hook(_hand_back_image, with_kwargs=True)
+
+
+def _hand_back_image(_: Any, __: Any, asked: dict[str, Any], answer: tuple[torch.Tensor, torch.Tensor]) -> None:
+    embedding = asked["image_embeddings"]
+    embedding.copy_(answer[1][:, 0].transpose(1, 2).reshape(embedding.shape).transpose(2, 3))
 
 
 def to_precision(model: Any, dtype: torch.dtype) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from autolabel.models.sam_canvas import Framing
 from autolabel.models.sam_decoder import FoldedTransformer
-from autolabel.models.sam_networks import SamNetwork, to_precision
+from autolabel.models.sam_networks import SamNetwork, correct_sam_hq, to_precision
 from autolabel.models.sam_vision import encode
 from pictures import two_swabs
 from tiny_sams import TINY, tiny_sam, tiny_sam_hq
@@ -60,9 +60,37 @@ def test_the_folded_transformer_is_transformers_own(family: str) -> None:
 
 
 @torch.inference_mode()
+def test_sam_hq_upsamples_what_its_transformer_says_of_the_image() -> None:
+    """As its authors' `MaskDecoderHQ.predict_masks`; transformers 5.23 upsamples what went in, rows for columns."""
+    model = tiny_sam_hq()
+    decoder, act = model.mask_decoder, torch.nn.GELU()
+    random = torch.Generator().manual_seed(1)
+    image, early = torch.randn(1, 32, 16, 16, generator=random), torch.randn(1, 16, 16, 48, generator=random)
+    corners, background = model.prompt_encoder(None, None, BOXES[:1, None], None)
+    positions = model.get_image_wide_positional_embeddings()
+    outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight, decoder.hq_token.weight])
+    tokens, seen = decoder.transformer(
+        torch.cat([outputs, corners[0, 0]])[None, None], image + background, positions, attention_similarity=None
+    )
+    up = decoder.upscale_conv1(seen[:, 0].transpose(1, 2).view(1, 32, 16, 16))
+    up = act(decoder.upscale_conv2(act(decoder.upscale_layer_norm(up))))
+    finer = decoder.mask_conv2(act(decoder.mask_norm(decoder.mask_conv1(up))))
+    finer = finer + decoder.encoder_conv2(act(decoder.encoder_norm(decoder.encoder_conv1(image))))
+    compressed = decoder.compress_vit_norm(decoder.compress_vit_conv1(early.permute(0, 3, 1, 2)))
+    finer = finer + decoder.compress_vit_conv2(act(compressed))
+    of_sam = torch.einsum("d,dhw->hw", decoder.output_hypernetworks_mlps[0](tokens[0, 0, 1]), up[0])
+    of_hq = torch.einsum("d,dhw->hw", decoder.hq_mask_mlp(tokens[0, 0, 5]), finer[0])
+
+    logits, _ = SamNetwork(model).decode((image, early), torch.tensor([0]), BOXES[:1], WHOLE[:1])
+
+    torch.testing.assert_close(logits[0], of_sam + of_hq, rtol=0, atol=2e-5)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("family", TINY)
 def test_boxes_of_several_frames_are_decoded_as_transformers_does_frame_by_frame(family: str) -> None:
     model = TINY[family][0]()
+    correct_sam_hq(model)
     squares = squares_of(family)
     expected = [
         model(pixel_values=squares[frame][None], input_boxes=box[None, None], multimask_output=False)
