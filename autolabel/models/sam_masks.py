@@ -49,7 +49,7 @@ def masks_in_windows(
 def masks_from_bits(bits: Sequence[torch.Tensor], scores: Sequence[float], windows: Sequence[Window]) -> list[Mask]:
     """Bits (w, h) of windows, on any one device -> Masks, byte for byte as pycocotools encodes them.
 
-    The host waits once for all of them: bits are laid end to end, and what it is sent are the places where a window
+    The host waits once: all bits are laid end to end, and what it is sent are the places where a window
     begins or a bit differs from the one before.
     """
     flat = torch.cat([window.reshape(-1) for window in bits])

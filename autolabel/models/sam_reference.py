@@ -16,6 +16,7 @@ from autolabel.core.geometry import BoolArray, mask_from_window
 from autolabel.models.runtime import require_finite, telling_of_memory
 from autolabel.models.sam_canvas import Framing
 from autolabel.models.sam_masks import window_around
+from autolabel.models.sam_networks import correct_sam_hq
 from autolabel.protocols import RGB
 
 Boxes = NDArray[np.float32]
@@ -25,6 +26,7 @@ class ReferenceSegmenter:
     """A BoxSegmenter: what `SamSegmenter` must equal. Any of transformers' SAM models."""
 
     def __init__(self, model: Any, framing: Framing) -> None:
+        correct_sam_hq(model)
         self._model = model
         self._frames = _PaddedFrames(framing) if framing.is_padded else _StretchedFrames(framing)
 

@@ -1,4 +1,4 @@
-"""One suite for every BoxSegmenter: the hand-written fake and the bundled SAM."""
+"""One suite for every BoxSegmenter: the hand-written fake, and the bundled SAM by our way and by transformers'."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIZES_PX = [(320, 224), (200, 260), (320, 224), (150, 150)]
 NO_BOXES = np.zeros((0, 4), np.float32)
 
 
-@pytest.fixture(scope="module", params=["box-shaped", "bundled"])
+@pytest.fixture(scope="module", params=["box-shaped", "bundled", "reference"])
 def segmenter(request: pytest.FixtureRequest) -> Iterator[BoxSegmenter]:
     if request.param == "box-shaped":
         yield BoxShapedSegmenter()
     else:
-        yield load_segmenter("sam", "bundled:segmenter", Placement("cpu"))
+        yield load_segmenter("sam", "bundled:segmenter", Placement("cpu", is_reference=request.param == "reference"))
 
 
 def boxes_on(size_px: tuple[int, int]) -> NDArray[np.float32]:

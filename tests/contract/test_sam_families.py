@@ -56,6 +56,23 @@ def test_every_size_of_picture_is_answered_as_by_the_reference(pair: Pair, size_
     compare(pair, image)
 
 
+def test_any_batch_gives_the_same_answers(pair: Pair) -> None:
+    ours, _ = pair
+    images, boxes = (
+        [two_swabs(*size) for size in [(320, 224), (97, 211)]],
+        [boxes_on((320, 224)), boxes_on((97, 211))],
+    )
+    images, boxes = [images[0], *images], [boxes[0][:0], boxes[0], boxes[1][::-1]]
+
+    together = ours.segment(images, boxes)
+
+    assert [len(masks) for masks in together] == [0, 4, 4]
+    for image, of_frame, masks in zip(images[1:], boxes[1:], together[1:], strict=True):
+        alone = [ours.segment([image], [box[None]])[0][0] for box in of_frame]
+        assert min(map(iou, masks, alone)) >= 0.999
+        assert [mask.score for mask in masks] == pytest.approx([mask.score for mask in alone], abs=1e-4)
+
+
 def compare(pair: Pair, image: RGB) -> list[Mask]:
     boxes = boxes_on((image.shape[1], image.shape[0]))
     (ours,), (reference,) = (segmenter.segment([image], [boxes]) for segmenter in pair)

@@ -71,6 +71,13 @@ def test_squares_are_transformers_own_within_a_grey_level(size_px: tuple[int, in
         assert (ours - theirs).abs().max() <= 1.01 / 255 / COLOURS[1][0]
 
 
+def test_a_frame_that_is_all_but_a_line_has_a_place_in_the_square() -> None:
+    assert PADDED.used_hw_px((2, 9000)) == (1, 256)
+    assert PADDED.squares([np.full((2, 9000, 3), 255, np.uint8)], CPU)[0, 0, :2, 0].tolist() == pytest.approx(
+        [2.5, 0]
+    )
+
+
 @given(arrays(np.float32, 4, elements=st.floats(-300, 1500, width=32)))
 def test_a_window_lies_in_the_frame_and_is_never_empty(corners: NDArray[np.float32]) -> None:
     box = np.concatenate([np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])])
