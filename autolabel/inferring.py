@@ -157,7 +157,8 @@ class Inferring:
     def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
         """A row's instances out of its stored detections; what they leave out is counted."""
         rate = self._recipe.samples_per_second(row)
-        found = assemble_stored(self._eyes.ledger, self._recipe, row.data_hash, rate)
+        with self._eyes.meter.at(Stage.ASSEMBLE):
+            found = assemble_stored(self._eyes.ledger, self._recipe, row.data_hash, rate)
         self._tally.dropped_by_cap.update(found.dropped_by_cap)
         self._tally.dropped_without_mask.update(found.dropped_without_mask)
         self._tally.dropped_short_tracks.update(found.dropped_short_tracks)

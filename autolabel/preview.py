@@ -72,8 +72,7 @@ def preview(
                 tally.set_aside[failure.reason] += 1
                 tally.messages.append(f"{row.title}: {failure.message}")
             else:
-                with eyes.meter.at(Stage.ASSEMBLE):
-                    instances = inferring.assemble(row)
+                instances = inferring.assemble(row)
                 tally.labelled += bool(instances)
                 tally.empty += not instances
                 tally.objects.update(item.feature_hash for item in instances)

@@ -173,8 +173,7 @@ class Run:
 
     def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
-        with self._ports.meter.at(Stage.ASSEMBLE):
-            outcomes, writes = self._assemble(batch)
+        outcomes, writes = self._assemble(batch)
         with self._ports.meter.at(Stage.DELIVER):
             mine = self._announce(writes)
             outcomes |= self._write([write for write in writes if write.row.data_hash in mine])

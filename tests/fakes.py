@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from autolabel.batches import Batch, decode_batches, infer_batches
+from autolabel.batches import Batch, Room, decode_batches, infer_batches
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import PromptPlan
@@ -132,7 +132,7 @@ def load_cramped_inference() -> Answers:
     """For an inference process with memory for as many frames at once as they are wide, and for none TOO_HIGH_PX."""
     return Answers(
         partial(decode_batches, reader=BlackReader(), batch_frames=8),
-        partial(infer_batches, infer_frames=_infer_cramped),
+        partial(infer_batches, infer_frames=_infer_cramped, room=Room(8)),
         _obey_about_times,
     )
 

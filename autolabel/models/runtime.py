@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
+from autolabel.batches import Room
 from autolabel.errors import (
     PermanentInferenceError,
     PermanentModelError,
@@ -24,6 +25,7 @@ from autolabel.models.placement import Placement, Precision
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
+BYTES_PER_PARAMETER = 4
 GIB = 1 << 30
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -63,6 +65,41 @@ def load_pretrained(
     if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     return model, image_processor
+
+
+class CudaMemory:
+    """`batches.Memory` of a CUDA device; what torch keeps for later counts as free."""
+
+    def __init__(self, where: torch.device) -> None:
+        self._where = where
+        self._held_bytes = 0
+
+    def start(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._where)
+        self._held_bytes = torch.cuda.memory_allocated(self._where)
+
+    def peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated(self._where) - self._held_bytes
+
+    def free_bytes(self) -> int:
+        free, _ = torch.cuda.mem_get_info(self._where)
+        return free + torch.cuda.memory_reserved(self._where) - torch.cuda.memory_allocated(self._where)
+
+
+def room_for(device: str, weights: Sequence[Path], most: int) -> Room:
+    """How many pictures models with these weights may take at once.
+
+    On the CPU a batch gains nothing once a model is large, and each picture takes gigabytes: one at a time there.
+    """
+    where = _device(device)
+    if where.type == "cuda":
+        return Room(most, CudaMemory(where))
+    is_small = all(_bytes_in(place) < SMALL_MODEL_PARAMETERS * BYTES_PER_PARAMETER for place in weights)
+    return Room(most if is_small or where.type != "cpu" else 1)
+
+
+def _bytes_in(place: Path) -> int:
+    return sum(path.stat().st_size for path in (place.iterdir() if place.is_dir() else [place]))
 
 
 def describe_device(name: str) -> str:

@@ -37,7 +37,7 @@ ROLES = {"autolabel.sandbox.server": "platform", "benching.pushed": "push", "aut
 
 @dataclass
 class Usage:
-    """CPU seconds, peak bytes and seconds without a core by process; the platform's stand-in runs on the same cores."""
+    """CPU seconds, peak bytes, and seconds without a core, by process; the stand-in runs on the same cores."""
 
     cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     queued_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
