@@ -284,16 +284,19 @@ class Inferring:
             while self._open:
                 yield self._answer()
         except BaseException:
-            at_work = [key for batch in self._open for key in batch.data_hashes if key not in self._failed]
-            self._eyes.ledger.give_back_attempt(self._job, self._run_id, list(dict.fromkeys(at_work)))
+            if at_work := self._at_work() - self._failed:
+                self._eyes.ledger.give_back_attempt(self._job, self._run_id, list(at_work))
             self._open.clear()
             raise
+
+    def _at_work(self) -> set[str]:
+        return {key for batch in self._open for key in batch.data_hashes}
 
     def _ask(self, parts: Sequence[_Part]) -> None:
         """An attempt is counted before its row is at work, and once however many of its parts are."""
         asked = [(part, part.clip) for part in parts if part.clip and part.row.data_hash not in self._failed]
         batch = _Batch(asked, [part for part in parts if part.clip is None])
-        at_work = {key for other in self._open for key in other.data_hashes}
+        at_work = self._at_work()
         self._start_attempt([key for key in batch.data_hashes if key not in at_work])
         self._open.append(batch)
         if asked:
@@ -344,8 +347,7 @@ class Inferring:
         with self._recording():
             kept = self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
         self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
-        at_work = {key for batch in self._open for key in batch.data_hashes}
-        self._start_attempt([key for key in kept if key in at_work])
+        self._start_attempt(list(kept & self._at_work()))
         return kept
 
     def _recording(self) -> AbstractContextManager[None]:
