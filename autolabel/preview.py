@@ -15,7 +15,6 @@ from autolabel.inferring import Eyes, Inferring
 from autolabel.plan import Options
 from autolabel.protocols import Clip, Gallery
 from autolabel.recipe import Recipe
-from autolabel.stages import Stage
 from autolabel.states import Job
 from autolabel.tally import Tally
 
@@ -79,5 +78,5 @@ def preview(
                 gallery.add(row, instances, clips)
             for clip in clips:
                 clip.path.unlink(missing_ok=True)
-    tally.speed = eyes.meter.speed(tally.inferred_frames, {Stage.DOWNLOAD: options.download_threads})
+    tally.speed = eyes.meter.speed(tally.inferred_frames)
     return tally

@@ -83,8 +83,7 @@ class Run:
             self.tally.stopped_by = str(error) or type(error).__name__
             raise
         finally:
-            threads = {Stage.DOWNLOAD: options.download_threads}
-            self.tally.speed = self._ports.meter.speed(self.tally.inferred_frames, threads)
+            self.tally.speed = self._ports.meter.speed(self.tally.inferred_frames)
             self._ledger.finish_run(self.id, self.summary())
         return self.tally
 
