@@ -15,7 +15,7 @@ from autolabel.worker import Answers
 def load_inference(recipe: Recipe, device: str, max_image_pixels: int, batch_frames: int) -> Answers:
     """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
     from autolabel.models import Placement, load_detector, load_segmenter
-    from autolabel.models.runtime import room_for
+    from autolabel.models.room import room_for
     from autolabel.models.weights import locate
     from autolabel.remote.frames import MediaReader
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from autolabel.batches import Room
 from autolabel.errors import (
     PermanentInferenceError,
     PermanentModelError,
@@ -25,7 +24,6 @@ from autolabel.models.placement import Placement, Precision
 
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
-BYTES_PER_PARAMETER = 4
 GIB = 1 << 30
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -86,20 +84,10 @@ class CudaMemory:
         return free + torch.cuda.memory_reserved(self._where) - torch.cuda.memory_allocated(self._where)
 
 
-def room_for(device: str, weights: Sequence[Path], most: int) -> Room:
-    """How many pictures models with these weights may take at once.
-
-    On the CPU a batch gains nothing once a model is large, and each picture takes gigabytes: one at a time there.
-    """
+def memory_of(device: str) -> CudaMemory | None:
+    """None where the device does not tell."""
     where = _device(device)
-    if where.type == "cuda":
-        return Room(most, CudaMemory(where))
-    is_small = all(_bytes_in(place) < SMALL_MODEL_PARAMETERS * BYTES_PER_PARAMETER for place in weights)
-    return Room(most if is_small or where.type != "cpu" else 1)
-
-
-def _bytes_in(place: Path) -> int:
-    return sum(path.stat().st_size for path in (place.iterdir() if place.is_dir() else [place]))
+    return CudaMemory(where) if where.type == "cuda" else None
 
 
 def describe_device(name: str) -> str:
