@@ -34,7 +34,13 @@ NETWORK_S = 0.1
 CORES = 2
 SAMPLE_EVERY_S = 0.2
 RECIPE = f'detector: {{family: {WAITING_FAMILY}, weights: "bundled:detector"}}\n'
-ROLES = {"autolabel.sandbox.server": "platform", "benching.pushed": "push", "autolabel.decoder": "decoder"}
+ROLES = {
+    "autolabel.sandbox.server": "platform",
+    "benching.pushed": "push",
+    "spawn_main": "inference",
+    "autolabel.decoder": "decoder",
+}
+"""By a word of a process's command; one that has ended has no command any more, and helpers have none of these."""
 
 
 @dataclass
@@ -52,6 +58,8 @@ class Usage:
                 spent, held, queued_s = process.cpu_times(), process.memory_info().rss, _queued_s(process.pid)
             except (psutil.Error, OSError):
                 continue
+            if role is None:
+                continue
             self.queued_s[role] = max(self.queued_s[role], queued_s)
             self.cpu_s[role] = max(self.cpu_s[role], spent.user + spent.system)
             self.peak_bytes[role] = max(self.peak_bytes[role], held)
@@ -63,8 +71,8 @@ def _queued_s(pid: int) -> float:
     return sum(map(int, waits)) / 1e9
 
 
-def _role(command: list[str]) -> str:
-    return next((role for name, role in ROLES.items() if any(name in word for word in command)), "inference")
+def _role(command: list[str]) -> str | None:
+    return next((role for name, role in ROLES.items() if any(name in word for word in command)), None)
 
 
 def push(world: World, home: Path, destination: Destination) -> tuple[dict[str, Any], float, Usage]:
