@@ -17,6 +17,8 @@ from autolabel.worker import Answers
 def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batch_frames: int) -> Answers:
     """Runs in the inference process: load the models, return what answers there. Files are decoded in its child."""
     from autolabel.models import load_detector, load_segmenter
+    from autolabel.models.room import room_for
+    from autolabel.models.weights import locate
     from autolabel.remote.frames import MediaReader
 
     config = recipe.config
@@ -40,9 +42,11 @@ def load_inference(recipe: Recipe, where: Placement, max_image_pixels: int, batc
         nms_iou=config.nms_iou,
         cross_class_iou=config.cross_class_iou,
     )
+    chosen = [config.detector, *([config.segmenter] if segmenter is not None and config.segmenter else [])]
+    room = room_for(where.device, [locate(model.weights) for model in chosen], batch_frames)
     reader = DecodeProcess(MediaReader, max_image_pixels)
     return Answers(
         decode=partial(decode_batches, reader=reader, batch_frames=batch_frames),
-        infer=partial(infer_batches, infer_frames=answer),
+        infer=partial(infer_batches, infer_frames=answer, room=room),
         frame_times_s=reader.frame_times_s,
     )

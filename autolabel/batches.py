@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Reason
 from autolabel.errors import PermanentMediaError, PermanentOutOfMemoryError
 from autolabel.protocols import RGB, Clip, ClipAnswer, ClipFailure, FrameReader
+
+USABLE_SHARE = 0.8
+"""Of the free memory: frames with many objects take more than the one that was measured."""
 
 InferFrames = Callable[[Sequence[tuple[int, RGB]]], list[FrameLabels]]
 
@@ -47,7 +51,51 @@ def decode_batches(clips: Sequence[Clip], reader: FrameReader, batch_frames: int
         yield Batch((), failures)
 
 
-def infer_batches(clips: Sequence[Clip], batches: Iterable[Batch], infer_frames: InferFrames) -> list[ClipAnswer]:
+class Memory(Protocol):
+    """What a device says of its memory, in bytes."""
+
+    def start(self) -> None:
+        """From here on a peak is measured."""
+        ...
+
+    def peak_bytes(self) -> int:
+        """The most that was held since then, beyond what was held before."""
+        ...
+
+    def free_bytes(self) -> int: ...
+
+
+class Room:
+    """How many pictures of one size the models may take at once: `most`, or fewer where `memory` has no room.
+
+    Of each size one picture is looked at alone first, and what that takes is measured.
+    """
+
+    def __init__(self, most: int, memory: Memory | None = None) -> None:
+        self._most, self._memory = most, memory
+        self._fits: dict[tuple[int, ...], int] = {}
+
+    def split(self, frames: Sequence[tuple[int, RGB]]) -> Iterator[Sequence[tuple[int, RGB]]]:
+        """Frames of one size in parts, each of which is to be looked at before the next is asked for."""
+        size = frames[0][1].shape if frames else ()
+        if frames and self._memory is not None and size not in self._fits:
+            self._memory.start()
+            yield frames[:1]
+            self._fits[size] = frames_that_fit(self._memory.free_bytes(), self._memory.peak_bytes(), self._most)
+            frames = frames[1:]
+        step = self._fits.get(size, self._most)
+        for start in range(0, len(frames), step):
+            yield frames[start : start + step]
+
+
+def frames_that_fit(free_bytes: int, frame_bytes: int, most: int) -> int:
+    """Of pictures that take `frame_bytes` each; at least one, since one is tried in any case."""
+    return max(1, min(most, int(free_bytes * USABLE_SHARE) // max(1, frame_bytes)))
+
+
+def infer_batches(
+    clips: Sequence[Clip], batches: Iterable[Batch], infer_frames: InferFrames, room: Room
+) -> list[ClipAnswer]:
     """Answers to clips, in their order, out of batches as `decode_batches` gives them.
 
     A clip that cannot be read, or for a frame of which the device has too little memory, becomes a ClipFailure and
@@ -58,7 +106,7 @@ def infer_batches(clips: Sequence[Clip], batches: Iterable[Batch], infer_frames:
     for batch in batches:
         failures |= batch.failures
         frames = [(picture.index, picture.image) for picture in batch.pictures]
-        answers = _infer_in_memory(frames, infer_frames) if frames else []
+        answers = [answer for part in room.split(frames) for answer in _infer_in_memory(part, infer_frames)]
         for picture, answer in zip(batch.pictures, answers, strict=True):
             if isinstance(answer, ClipFailure):
                 failures[picture.position] = answer
@@ -71,7 +119,7 @@ def run_clips(
     clips: Sequence[Clip], reader: FrameReader, infer_frames: InferFrames, batch_frames: int
 ) -> list[ClipAnswer]:
     """Decode and infer in turn, on this thread."""
-    return infer_batches(clips, decode_batches(clips, reader, batch_frames), infer_frames)
+    return infer_batches(clips, decode_batches(clips, reader, batch_frames), infer_frames, Room(batch_frames))
 
 
 def _infer_in_memory(frames: Sequence[tuple[int, RGB]], infer_frames: InferFrames) -> list[FrameLabels | ClipFailure]:

@@ -85,10 +85,6 @@ class Asking:
         self._inference = inference
         self._open: deque[tuple[Sequence[Clip], Pending]] = deque()
 
-    def __len__(self) -> int:
-        """Questions whose answers nobody has taken yet."""
-        return len(self._open)
-
     def ask(self, clips: Sequence[Clip]) -> None:
         self._open.append((clips, self._inference.ask(clips)))
 

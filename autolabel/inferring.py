@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from autolabel.tracking import BoxTracker, by_class
 BLANK_PX = 640
 CHUNK_FRAMES = 32
 """Frames of a video that are asked for at once: what a kill can cost at most."""
+LONG_ROWS_AHEAD = 4
+"""Downloads that run ahead where rows are videos or groups, which fill the disk."""
 QUESTIONS = 2
 """Open at a time, so that the models never wait for a commit; a suspect is asked about alone."""
 SUSPECT_ATTEMPTS = 2
@@ -103,6 +105,7 @@ class Inferring:
         self.clips: dict[str, list[Clip]] = {}
         self.claimed: dict[str, Record] = {}
         self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
+        self._recording = partial(eyes.meter.at, Stage.RECORD)
         self._asking = Asking(eyes.inference)
         self._open: deque[_Batch] = deque()
         self._failed: set[str] = set()
@@ -131,8 +134,11 @@ class Inferring:
         for row in claimed(row for row, _ in fresh if row.data_hash in lost):
             yield row, ClipFailure(Reason.CRASH, f"{lost[row.data_hash]} runs ended while they worked on it")
         for rows, size, questions in ((ordinary, options.batch_frames, QUESTIONS), (suspects, 1, 1)):
-            ahead = options.download_threads + (0 if any(row.frames > 1 for row in rows) else 2 * size)
-            fetched = prefetch(claimed(rows), self._fetch, options.download_threads, ahead, self._eyes.abandon)
+            is_long = any(row.frames > 1 for row in rows)
+            threads = min(options.download_threads, LONG_ROWS_AHEAD) if is_long else options.download_threads
+            self._eyes.meter.on_threads(Stage.DOWNLOAD, threads)
+            ahead = threads + (0 if is_long else 2 * size)
+            fetched = prefetch(claimed(rows), self._fetch, threads, ahead, self._eyes.abandon)
             batches = in_batches(self._parts(fetched), size, lambda part: part.weight)
             with closing(self._answered(batches, questions)) as answered:
                 for batch, answers in answered:
@@ -157,7 +163,8 @@ class Inferring:
     def assemble(self, row: LabelRow) -> tuple[Instance, ...]:
         """A row's instances out of its stored detections; what they leave out is counted."""
         rate = self._recipe.samples_per_second(row)
-        found = assemble_stored(self._eyes.ledger, self._recipe, row.data_hash, rate)
+        with self._eyes.meter.at(Stage.ASSEMBLE):
+            found = assemble_stored(self._eyes.ledger, self._recipe, row.data_hash, rate)
         self._tally.dropped_by_cap.update(found.dropped_by_cap)
         self._tally.dropped_without_mask.update(found.dropped_without_mask)
         self._tally.dropped_short_tracks.update(found.dropped_short_tracks)
@@ -283,16 +290,19 @@ class Inferring:
             while self._open:
                 yield self._answer()
         except BaseException:
-            at_work = [key for batch in self._open for key in batch.data_hashes if key not in self._failed]
-            self._eyes.ledger.give_back_attempt(self._job, self._run_id, list(dict.fromkeys(at_work)))
+            if at_work := self._at_work() - self._failed:
+                self._eyes.ledger.give_back_attempt(self._job, self._run_id, list(at_work))
             self._open.clear()
             raise
+
+    def _at_work(self) -> set[str]:
+        return {key for batch in self._open for key in batch.data_hashes}
 
     def _ask(self, parts: Sequence[_Part]) -> None:
         """An attempt is counted before its row is at work, and once however many of its parts are."""
         asked = [(part, part.clip) for part in parts if part.clip and part.row.data_hash not in self._failed]
         batch = _Batch(asked, [part for part in parts if part.clip is None])
-        at_work = {key for other in self._open for key in other.data_hashes}
+        at_work = self._at_work()
         self._start_attempt([key for key in batch.data_hashes if key not in at_work])
         self._open.append(batch)
         if asked:
@@ -343,12 +353,8 @@ class Inferring:
         with self._recording():
             kept = self._eyes.ledger.put_detections(self._job, self._run_id, chunks)
         self._tally.inferred_frames += sum(len(chunk.frames) for chunk in chunks)
-        at_work = {key for batch in self._open for key in batch.data_hashes}
-        self._start_attempt([key for key in kept if key in at_work])
+        self._start_attempt(list(kept & self._at_work()))
         return kept
-
-    def _recording(self) -> AbstractContextManager[None]:
-        return self._eyes.meter.at(Stage.RECORD)
 
     @contextmanager
     def _attempt(self, data_hashes: Sequence[str]) -> Iterator[None]:

@@ -15,7 +15,6 @@ from autolabel.inferring import Eyes, Inferring
 from autolabel.plan import Options
 from autolabel.protocols import Clip, Gallery
 from autolabel.recipe import Recipe
-from autolabel.stages import Stage
 from autolabel.states import Job
 from autolabel.tally import Tally
 
@@ -72,13 +71,12 @@ def preview(
                 tally.set_aside[failure.reason] += 1
                 tally.messages.append(f"{row.title}: {failure.message}")
             else:
-                with eyes.meter.at(Stage.ASSEMBLE):
-                    instances = inferring.assemble(row)
+                instances = inferring.assemble(row)
                 tally.labelled += bool(instances)
                 tally.empty += not instances
                 tally.objects.update(item.feature_hash for item in instances)
                 gallery.add(row, instances, clips)
             for clip in clips:
                 clip.path.unlink(missing_ok=True)
-    tally.speed = eyes.meter.speed(tally.inferred_frames, {Stage.DOWNLOAD: options.download_threads})
+    tally.speed = eyes.meter.speed(tally.inferred_frames)
     return tally

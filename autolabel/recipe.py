@@ -39,7 +39,7 @@ class Tiles(Strict):
     """
 
     size_px: Annotated[int, Field(ge=64)]
-    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    overlap: Annotated[float, Field(ge=0.1, le=0.5)] = 0.25
 
 
 class RecipeConfig(Strict):

@@ -44,6 +44,7 @@ class Meter:
         """Forget what was before."""
         with self._lock:
             self._busy_s = dict.fromkeys(Stage, 0.0)
+            self._threads = dict.fromkeys(Stage, 1)
             self._began_s = self._clock()
 
     @contextmanager
@@ -58,10 +59,15 @@ class Meter:
         with self._lock:
             self._busy_s[stage] += seconds
 
-    def speed(self, frames: int, threads: Mapping[Stage, int]) -> dict[str, Any]:
+    def on_threads(self, stage: Stage, threads: int) -> None:
+        """A stage works on so many threads, or on more at another time."""
+        with self._lock:
+            self._threads[stage] = max(self._threads[stage], threads)
+
+    def speed(self, frames: int) -> dict[str, Any]:
         """From the start until now: see `speed_of`."""
         with self._lock:
-            return speed_of(self._clock() - self._began_s, self._busy_s, frames, threads)
+            return speed_of(self._clock() - self._began_s, self._busy_s, frames, self._threads)
 
 
 def speed_of(

@@ -83,8 +83,7 @@ class Run:
             self.tally.stopped_by = str(error) or type(error).__name__
             raise
         finally:
-            threads = {Stage.DOWNLOAD: options.download_threads}
-            self.tally.speed = self._ports.meter.speed(self.tally.inferred_frames, threads)
+            self.tally.speed = self._ports.meter.speed(self.tally.inferred_frames)
             self._ledger.finish_run(self.id, self.summary())
         return self.tally
 
@@ -173,8 +172,7 @@ class Run:
 
     def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
-        with self._ports.meter.at(Stage.ASSEMBLE):
-            outcomes, writes = self._assemble(batch)
+        outcomes, writes = self._assemble(batch)
         with self._ports.meter.at(Stage.DELIVER):
             mine = self._announce(writes)
             outcomes |= self._write([write for write in writes if write.row.data_hash in mine])

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from autolabel.batches import Batch, decode_batches, infer_batches
+from autolabel.batches import Batch, Picture, Room, decode_batches, infer_batches
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import PromptPlan
@@ -132,7 +132,7 @@ def load_cramped_inference() -> Answers:
     """For an inference process with memory for as many frames at once as they are wide, and for none TOO_HIGH_PX."""
     return Answers(
         partial(decode_batches, reader=BlackReader(), batch_frames=8),
-        partial(infer_batches, infer_frames=_infer_cramped),
+        partial(infer_batches, infer_frames=_infer_cramped, room=Room(8)),
         _obey_about_times,
     )
 
@@ -147,6 +147,28 @@ def swell() -> None:
     """Take 20 GB, by and by."""
     held = [np.ones(1 << 28, np.uint8) for _ in range(80)]
     raise AssertionError(len(held))
+
+
+def load_watchful_inference() -> Answers:
+    """For an inference process: says how many batches were decoded, by files beside the clip, while it looked."""
+    return Answers(_decode_noting, _infer_watching, _obey_about_times)
+
+
+def _decode_noting(clips: Sequence[Clip]) -> Iterator[Batch]:
+    for index in clips[0].frame_indices:
+        clips[0].path.with_name(f"decoded-{index}").touch()
+        yield Batch([Picture(0, index, np.zeros((2, 4, 3), np.uint8), "digest")], {})
+
+
+def _infer_watching(clips: Sequence[Clip], batches: Iterable[Batch]) -> list[ClipAnswer]:
+    folder, seen = clips[0].path.parent, 0
+    for batch in batches:
+        index = batch.pictures[0].index
+        while index < clips[0].height_px and not (folder / f"decoded-{index + 1}").exists():
+            time.sleep(0.01)  # for ever, where nothing decodes meanwhile
+        time.sleep(0.1)
+        seen = max(seen, len(list(folder.glob("decoded-*"))) - index)
+    return [[FrameLabels(seen, 4, 2, ())]]
 
 
 def load_and_die() -> Answers:

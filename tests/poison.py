@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autolabel.batches import Batch, decode_batches, infer_batches
+from autolabel.batches import Batch, Room, decode_batches, infer_batches
 from autolabel.core.detections import FrameLabels
 from autolabel.decoding import DecodeProcess, Limits
 from autolabel.errors import PermanentMediaError
@@ -113,7 +113,7 @@ def _infer_poisoned(clips: Sequence[Clip], batches: Iterable[Batch]) -> list[Cli
             swell()  # where no limit stands in the way
         elif ":models:" in clip.data_hash:
             misbehave(clip)
-    return infer_batches(clips, batches, _find_nothing)
+    return infer_batches(clips, batches, _find_nothing, Room(8))
 
 
 def _find_nothing(frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:

@@ -71,6 +71,31 @@ def place(model: Any, device: str) -> Any:
     return model.to(where).eval()
 
 
+class CudaMemory:
+    """`batches.Memory` of a CUDA device; what torch keeps for later counts as free."""
+
+    def __init__(self, where: torch.device) -> None:
+        self._where = where
+        self._held_bytes = 0
+
+    def start(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._where)
+        self._held_bytes = torch.cuda.memory_allocated(self._where)
+
+    def peak_bytes(self) -> int:
+        return torch.cuda.max_memory_allocated(self._where) - self._held_bytes
+
+    def free_bytes(self) -> int:
+        free, _ = torch.cuda.mem_get_info(self._where)
+        return free + torch.cuda.memory_reserved(self._where) - torch.cuda.memory_allocated(self._where)
+
+
+def memory_of(device: str) -> CudaMemory | None:
+    """None where the device does not tell."""
+    where = _device(device)
+    return CudaMemory(where) if where.type == "cuda" else None
+
+
 def describe_device(name: str) -> str:
     """`cuda:0, NVIDIA ..., 70 of 80 GiB free` or `cpu, 8 cores, 12 GiB free`. Raises PermanentUsageError."""
     where = _device(name)

@@ -6,6 +6,7 @@ follows from these, and the peak memory of each process.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,22 +23,29 @@ import psutil
 from encord.objects import Shape
 
 from autolabel.core.rows import Destination
-from benching.finds import WAITING_FAMILY
+from autolabel.settings import Settings
+from benching.finds import SECONDS_A_BATCH, WAITING_FAMILY
 from benching.world import STAGE, World, open_world
 
-ROWS = (500, 2000)
+ROWS = (500, 2000, 5000)
 SIZE_PX = (64, 64)
 NETWORK_S = 0.1
 """How long the stand-in keeps every download waiting."""
 CORES = 2
 SAMPLE_EVERY_S = 0.2
 RECIPE = f'detector: {{family: {WAITING_FAMILY}, weights: "bundled:detector"}}\n'
-ROLES = {"autolabel.sandbox.server": "platform", "benching.pushed": "push", "autolabel.decoder": "decoder"}
+ROLES = {
+    "autolabel.sandbox.server": "platform",
+    "benching.pushed": "push",
+    "spawn_main": "inference",
+    "autolabel.decoder": "decoder",
+}
+"""By a word of a process's command; one that has ended has no command any more, and helpers have none of these."""
 
 
 @dataclass
 class Usage:
-    """CPU seconds, peak bytes and seconds without a core by process; the stand-in is on the same cores."""
+    """CPU seconds, peak bytes, and seconds without a core, by process; the stand-in runs on the same cores."""
 
     cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     queued_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -50,6 +58,8 @@ class Usage:
                 spent, held, queued_s = process.cpu_times(), process.memory_info().rss, _queued_s(process.pid)
             except (psutil.Error, OSError):
                 continue
+            if role is None:
+                continue
             self.queued_s[role] = max(self.queued_s[role], queued_s)
             self.cpu_s[role] = max(self.cpu_s[role], spent.user + spent.system)
             self.peak_bytes[role] = max(self.peak_bytes[role], held)
@@ -61,8 +71,8 @@ def _queued_s(pid: int) -> float:
     return sum(map(int, waits)) / 1e9
 
 
-def _role(command: list[str]) -> str:
-    return next((role for name, role in ROLES.items() if any(name in word for word in command)), "inference")
+def _role(command: list[str]) -> str | None:
+    return next((role for name, role in ROLES.items() if any(name in word for word in command)), None)
 
 
 def push(world: World, home: Path, destination: Destination) -> tuple[dict[str, Any], float, Usage]:
@@ -109,35 +119,40 @@ def measure(rows: int, destination: Destination, network_s: float = NETWORK_S) -
         summary, command_s, usage = push(world, Path(folder) / "home", destination)
     if summary["labelled"] != rows:
         raise SystemExit(f"{summary['labelled']} of {rows} rows were labelled: {summary}")
-    return judged(summary["speed"], command_s, usage) | {"rows": rows}
+    return judged(rows, network_s, summary["speed"], command_s, usage)
 
 
-def judged(speed: dict[str, Any], command_s: float, usage: Usage) -> dict[str, Any]:
-    """What was measured, and the least that it could have taken: its slowest stage, or all CPU on all cores."""
-    waiting_s = max(stage["utilisation"] for stage in speed["stages"].values()) * speed["seconds"]
-    cpu_s = sum(usage.cpu_s.values())
-    bound_s = max(waiting_s, cpu_s / CORES)
+def judged(rows: int, network_s: float, speed: dict[str, Any], command_s: float, usage: Usage) -> dict[str, Any]:
+    """What was measured, and the least that it could have taken: its longest wait, or all CPU on all cores."""
+    threads, batch = (Settings.model_fields[name].default for name in ("download_threads", "batch_frames"))
+    least_s = {
+        "network": rows * network_s / threads,
+        "models": math.ceil(rows / batch) * SECONDS_A_BATCH,
+        "CPU": sum(usage.cpu_s.values()) / CORES,
+    }
+    bound = max(least_s, key=lambda name: least_s[name])
     return {
+        "rows": rows,
         "command_s": command_s,
-        "wall_s": speed["seconds"],
-        "stages_s": {name: stage["busy_s"] for name, stage in speed["stages"].items()},
-        "utilisation": {name: stage["utilisation"] for name, stage in speed["stages"].items()},
+        "run_s": speed["seconds"],
+        "stages": speed["stages"],
         "cpu_s": dict(usage.cpu_s),
         "queued_s": dict(usage.queued_s),
-        "bound_s": bound_s,
-        "ratio": command_s / bound_s,
         "peak_mib": {role: held >> 20 for role, held in usage.peak_bytes.items()},
+        "least_s": least_s,
+        "bound": bound,
+        "ratio": command_s / least_s[bound],
     }
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    cpu_s = sum(found["cpu_s"].values())
-    yield f"{found['rows']} frames: {found['command_s']:.1f} s, of which the run {found['wall_s']:.1f} s"
-    for name, busy_s in found["stages_s"].items():
-        yield f"  {name}: busy {busy_s:.1f} s, {found['utilisation'][name]:.0%} of the run"
-    yield f"  CPU: {cpu_s:.1f} s, on {CORES} cores {cpu_s / CORES:.1f} s ({_rounded(found['cpu_s'])})"
-    yield f"  ready to run, but kept waiting for a core: {_rounded(found['queued_s'])} s, over all threads"
-    yield f"  bound: {found['bound_s']:.1f} s, ratio {found['ratio']:.2f}"
+    yield f"{found['rows']} frames: {found['command_s']:.1f} s, of which the run {found['run_s']:.1f} s"
+    for name, stage in found["stages"].items():
+        yield f"  {name}: busy {stage['busy_s']:.1f} s, {stage['utilisation']:.0%} of the run"
+    yield f"  CPU s: {_rounded(found['cpu_s'])}"
+    yield f"  ready to run and without a core, s, over all threads: {_rounded(found['queued_s'])}"
+    yield f"  the least it could take, s: {_rounded(found['least_s'])}"
+    yield f"  ratio to the bound ({found['bound']}): {found['ratio']:.2f}"
     yield f"  peak memory, MiB: {_rounded(found['peak_mib'])}"
 
 

@@ -15,12 +15,13 @@ from autolabel.batches import run_clips
 from autolabel.core.detections import FrameLabels
 from autolabel.core.rows import Destination, LabelRow
 from autolabel.errors import Interrupted
-from autolabel.inferring import Eyes
+from autolabel.inferring import Eyes, Inferring
 from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.preview import preview
 from autolabel.protocols import RGB, Clip, ClipAnswer, Pending
 from autolabel.states import Job
+from autolabel.tally import Tally
 from ledgers import open_ledger
 from platform_fakes import RECIPE, FakeGallery, FakePlatform, ScriptedInference, make_row
 
@@ -133,3 +134,22 @@ def test_no_frame_of_a_video_is_decoded_twice(tmp_path: Path, frames: int, batch
     options = Options(batch_frames=batch_frames)
     tally = preview(EVERY_FRAME, eyes, platform.rows(), FakeGallery(), options, lambda tally: None)
     assert tally.inferred_frames == reader.decoded == 5 * frames + 1
+
+
+@pytest.mark.parametrize(("kind", "frames", "most"), [("image", 1, 20), ("img_group", 3, 4)])
+def test_long_rows_are_downloaded_a_few_at_a_time(tmp_path: Path, kind: str, frames: int, most: int) -> None:
+    listed = [make_row(f"row-{i}", data_type=kind, frames=frames) for i in range(40)]
+    platform, spooled = FakePlatform(listed), set[str]()
+
+    def download(row: LabelRow, folder: Path) -> list[Clip]:
+        spooled.add(row.data_hash)
+        return platform.download(row, folder)
+
+    eyes = Eyes(download, ScriptedInference(), open_ledger(tmp_path), tmp_path)
+    job = Job("", RECIPE.id, Destination.BRANCH)
+    stream = Inferring(eyes, job, RECIPE, "run", Tally()).rows(
+        listed, frozenset(), {}, Options(batch_frames=2, download_threads=16), lambda tally: None
+    )
+    next(stream)
+    stream.close()
+    assert len(spooled) <= most + 2 * 2

@@ -23,7 +23,7 @@ def test_a_stage_is_busy_for_as_long_as_it_is_at_work_also_where_that_fails() ->
         raise ZeroDivisionError
     meter.add(Stage.INFER, 1.0)
     clock.now_s += 5
-    speed = meter.speed(16, {})
+    speed = meter.speed(16)
     assert (speed["seconds"], speed["frames_per_second"]) == (8.0, 2.0)
     assert speed["stages"]["infer"] == {"busy_s": 4.0, "utilisation": 0.5}
 
@@ -34,7 +34,7 @@ def test_a_start_forgets_what_was_before() -> None:
     clock.now_s += 7
     meter.start()
     clock.now_s += 1
-    speed = meter.speed(1, {})
+    speed = meter.speed(1)
     assert (speed["seconds"], speed["stages"]["decode"]["busy_s"]) == (1.0, 0.0)
 
 
@@ -43,6 +43,15 @@ def test_the_limit_is_the_stage_that_is_busy_for_the_largest_share_of_its_thread
     speed = speed_of(10.0, busy_s, 100, {Stage.DOWNLOAD: 4})
     assert (speed["limit"], speed["stages"]["download"]["utilisation"]) == ("infer", 0.75)
     assert speed_of(10.0, busy_s, 100, {})["limit"] == "download"
+
+
+def test_a_stages_share_is_that_of_the_most_threads_it_had() -> None:
+    meter = Meter(clock := Clock())
+    meter.on_threads(Stage.DOWNLOAD, 4)
+    meter.on_threads(Stage.DOWNLOAD, 1)
+    meter.add(Stage.DOWNLOAD, 20.0)
+    clock.now_s += 10
+    assert meter.speed(1)["stages"]["download"]["utilisation"] == 0.5
 
 
 def test_people_read_it_in_one_line() -> None:

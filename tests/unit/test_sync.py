@@ -347,13 +347,18 @@ def test_a_run_that_starts_while_another_works_takes_up_what_that_one_has_not_cl
     platform = FakePlatform(rows(60))
     bench = Bench(tmp_path, platform, alive=True)
     runs: list[Run] = []
+    few: dict[str, object] = {
+        "write_rows": 5,
+        "download_threads": 2,
+        "batch_frames": 2,
+    }  # so that not all are claimed
 
     def another() -> None:
         platform.before_copy = lambda: None
-        runs.append(bench.push(write_rows=5))
+        runs.append(bench.push(**few))
 
     platform.before_copy = another
-    first = bench.push(write_rows=5)
+    first = bench.push(**few)
     assert all(map(adds_up, (first, *runs)))
     assert [run.tally.labelled for run in (first, *runs)] == [60 - runs[0].tally.labelled, runs[0].tally.labelled]
     assert 0 < runs[0].tally.labelled < 60

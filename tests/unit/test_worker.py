@@ -27,7 +27,7 @@ from autolabel.errors import (
 )
 from autolabel.protocols import RGB, Clip, ClipFailure
 from autolabel.worker import Answers, InferenceProcess, Patience
-from fakes import BlackReader, load_and_die, load_and_hang, load_obedient_inference
+from fakes import BlackReader, load_and_die, load_and_hang, load_obedient_inference, load_watchful_inference
 
 
 def clip_of(name: str, width_px: int = 4, height_px: int = 2) -> Clip:
@@ -159,6 +159,56 @@ def test_an_unexpected_error_comes_back_as_one_line_and_the_process_lives_on(pro
         process.ask([clip_of("bug")])()
 
     assert pid_of(process) == before
+
+
+def test_two_questions_are_open_at_once_and_answered_each_with_its_own(process: InferenceProcess) -> None:
+    first, second = process.ask([clip_of("slow", 4, 2)]), process.ask([clip_of("a", 8, 6), clip_of("b", 5, 5)])
+
+    widths = [[frame.width_px for (frame,) in wait() if isinstance(frame, FrameLabels)] for wait in (first, second)]
+
+    assert widths == [[4], [8, 5]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["in order", "the other way"])
+def test_a_death_is_told_to_every_open_question(process: InferenceProcess, order: tuple[int, int]) -> None:
+    questions = [process.ask([clip_of("exit")]), process.ask([clip_of("row")])]
+
+    for place in order:
+        with pytest.raises(TransientWorkerDiedError, match="exit code 3"):
+            questions[place]()
+
+    assert pid_of(process) > 0
+
+
+def test_a_failure_is_told_to_its_own_question_alone(process: InferenceProcess) -> None:
+    failing, sound = process.ask([clip_of("bug")]), process.ask([clip_of("row")])
+
+    with pytest.raises(PermanentInferenceError, match="by nought"):
+        failing()
+
+    assert len(sound()) == 1
+
+
+def test_what_is_open_when_the_process_is_closed_has_died(process: InferenceProcess) -> None:
+    waiting = [process.ask([clip_of("hang")]), process.ask([clip_of("row")])]
+
+    process.close()
+
+    for answer in waiting:
+        with pytest.raises(TransientWorkerDiedError):
+            answer()
+
+
+def test_one_batch_is_decoded_ahead_of_the_models_and_no_more_into_the_next_question_too(tmp_path: Path) -> None:
+    process = InferenceProcess(load_watchful_inference, Patience(grace_s=20.0, frame_s=0))
+    try:
+        asked = [Clip("film", tmp_path / "film", range(start, start + 3), 4, 5) for start in (0, 3)]
+        answers = [process.ask([clip]) for clip in asked]
+        seen = [frame.frame_index for wait in answers for (frame,) in wait() if isinstance(frame, FrameLabels)]
+    finally:
+        process.close()
+
+    assert seen == [2, 2]
 
 
 def test_ctrl_c_is_the_parents_to_handle(process: InferenceProcess) -> None:
