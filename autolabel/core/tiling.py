@@ -94,14 +94,12 @@ def _gather(
     members, window, mask = [first], seen[first], masks.get(first)
     pending = [rank for rank in masks if is_free[rank] and rank != first]
     while mask is not None:
+        near = [rank for rank in pending if _meet(mask, masks[rank]) and not np.array_equal(seen[rank], window)]
         same = [
             rank
-            for rank in pending
-            if not np.array_equal(seen[rank], window)
-            and (
-                _iou(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
-                or (kept.class_index[rank] == kept.class_index[first] and _share(mask, masks[rank]) >= PART_SHARE)
-            )
+            for rank in near
+            if _iou(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
+            or (kept.class_index[rank] == kept.class_index[first] and _share(mask, masks[rank]) >= PART_SHARE)
         ]
         if not same:
             break
@@ -112,6 +110,12 @@ def _gather(
         mask = mask if np.array_equal(wider, window) else join_masks([mask, masks[rank]])
         window = wider
     return members, mask
+
+
+def _meet(mask: Mask, other: Mask) -> bool:
+    """Whether two masks may have a pixel in common."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = mask.window_xyxy_px, other.window_xyxy_px
+    return max(x0, left) < min(x1, right) and max(y0, top) < min(y1, bottom)
 
 
 def _iou(mask: Mask, other: Mask, window: Boxes) -> float:
