@@ -1,4 +1,4 @@
-"""Frames -> what is worth a label on them: detect, suppress, segment. Stateless and free of torch."""
+"""Frames -> what is worth a label on them: detect (in tiles), suppress, segment. Stateless and free of torch."""
 
 from __future__ import annotations
 

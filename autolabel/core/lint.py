@@ -120,7 +120,7 @@ def _misfits(classes: Sequence[OntologyClass], entries: Mapping[str, MapEntry]) 
 def _empty_prompts(plan: PromptPlan) -> Iterator[Finding]:
     for owner, prompt in _owned(plan):
         if not any(char.isalnum() for char in prompt):
-            what = f"a prompt holds no letter ({prompt!r})"
+            what = f"a prompt is empty or holds no letter ({prompt!r})"
             yield Finding(Severity.ERROR, owner, what, "give its prompts in a prompt map")
 
 

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autolabel.core.detections import Detections, Mask
-from autolabel.core.geometry import box_areas
-from autolabel.core.merging import LEAST_COVER, Boxes, Window, clip_to, extend, join_masks, pixels_in, region_of
+from autolabel.core.geometry import mask_area_px
+from autolabel.core.merging import EVERYTHING_XYXY, Boxes, Window, clip_to, join_masks, pixels_in, region_of, settle
 from autolabel.core.suppress import Kept
 
 SAME_LOOK_IOU = 0.5
 """From which on boxes, or masks, of looks at different scales are one object."""
+
+PART_SHARE = 0.8
+"""From which share of its pixels on a mask is a part of another look's object of the same class."""
 
 SEAM_SHARE = 0.02
 """How near a box has to come to a tile's edge, in sides of the tile, to be taken for cut there."""
@@ -56,21 +60,21 @@ def join_at_seams(
     """Objects of a frame of `size_px` (width, height), masks by rank, what was `seen` of the frame to find each ->
     those that are whole, best first, each once.
 
-    - Masks of two looks that agree on what both looks could see are one object, however their boxes differ. It has
-      the class and score of the best look that saw it (nearly) whole; what others add lies beyond what that one saw.
+    - Masks of two looks that agree on what both looks could see are one object, however their boxes differ; so are
+      those of a class of which one lies in the other. It has the class and score of the best look that saw it
+      (nearly) whole; what others add lies beyond what that one saw.
     - What still ends where a look ended, and not the frame, is part of something: it goes.
     """
     is_free = [True] * len(kept.index)
     whole: dict[int, tuple[Boxes, Mask | None]] = {}
     for rank in range(len(kept.index)):
         if is_free[rank]:
-            members, box, window, mask = _gather(rank, kept, masks, seen, is_free)
+            members, mask = _gather(rank, kept, masks, seen, is_free)
             for member in members:
                 is_free[member] = False
+            witnesses, box, window = settle(members, kept.boxes_xyxy_px, seen)
             if not _is_cut(box, window, size_px):
-                saw = box_areas(clip_to(box[None], seen[members]))
-                best = min(m for m, area in zip(members, saw, strict=True) if area >= LEAST_COVER * saw.max())
-                whole[best] = box, mask
+                whole[witnesses[0]] = box, mask
     ranks = sorted(whole)
     joined = Kept(
         kept.index[ranks],
@@ -85,37 +89,54 @@ def join_at_seams(
 
 def _gather(
     first: int, kept: Kept, masks: Mapping[int, Mask], seen: Boxes, is_free: list[bool]
-) -> tuple[list[int], Boxes, Boxes, Mask | None]:
-    """Ranks that are one object with the first, the box around it, what was seen, its mask."""
-    members, box, window, mask = [first], kept.boxes_xyxy_px[first], seen[first], masks.get(first)
+) -> tuple[list[int], Mask | None]:
+    """Ranks that are one object with the first, and its mask."""
+    members, window, mask = [first], seen[first], masks.get(first)
     pending = [rank for rank in masks if is_free[rank] and rank != first]
     while mask is not None:
+        near = [rank for rank in pending if _meet(mask, masks[rank]) and not np.array_equal(seen[rank], window)]
         same = [
             rank
-            for rank in pending
-            if not np.array_equal(seen[rank], window)
-            and _agreement(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
+            for rank in near
+            if _iou(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
+            or (kept.class_index[rank] == kept.class_index[first] and _share(mask, masks[rank]) >= PART_SHARE)
         ]
         if not same:
             break
         rank = same[0]
         pending.remove(rank)
         members.append(rank)
-        box, wider = extend(box, window, kept.boxes_xyxy_px[rank], seen[rank])
+        wider = np.concatenate([np.minimum(window[:2], seen[rank, :2]), np.maximum(window[2:], seen[rank, 2:])])
         mask = mask if np.array_equal(wider, window) else join_masks([mask, masks[rank]])
         window = wider
-    return members, box, window, mask
+    return members, mask
 
 
-def _agreement(mask: Mask, other: Mask, window: Boxes) -> float:
-    """IoU of two masks within a window."""
-    low = np.maximum(region_of([mask, other])[:2], np.floor(window[:2])).astype(int)
-    high = np.minimum(region_of([mask, other])[2:], np.ceil(window[2:])).astype(int)
-    if (low >= high).any():
-        return 0.0
-    region = int(low[0]), int(low[1]), int(high[0]), int(high[1])
-    one, two = pixels_in(mask, region), pixels_in(other, region)
+def _meet(mask: Mask, other: Mask) -> bool:
+    """Whether two masks may have a pixel in common."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = mask.window_xyxy_px, other.window_xyxy_px
+    return max(x0, left) < min(x1, right) and max(y0, top) < min(y1, bottom)
+
+
+def _iou(mask: Mask, other: Mask, window: Boxes) -> float:
+    """Of two masks within a window."""
+    one, two = _pixels(mask, other, window)
     return int(np.count_nonzero(one & two)) / max(1, int(np.count_nonzero(one | two)))
+
+
+def _share(mask: Mask, other: Mask) -> float:
+    """Of the smaller mask's pixels, those that the other has too."""
+    one, two = _pixels(mask, other, EVERYTHING_XYXY)
+    return int(np.count_nonzero(one & two)) / max(1, min(mask_area_px(mask), mask_area_px(other)))
+
+
+def _pixels(mask: Mask, other: Mask, window: Boxes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Two masks over the part of a window where either lies; empty where neither does."""
+    around = region_of([mask, other])
+    low = np.maximum(around[:2], np.floor(window[:2])).astype(int)
+    high = np.maximum(low, np.minimum(around[2:], np.ceil(window[2:])).astype(int))
+    region = int(low[0]), int(low[1]), int(high[0]), int(high[1])
+    return pixels_in(mask, region), pixels_in(other, region)
 
 
 def _is_cut(box: Boxes, window: Boxes, size_px: tuple[int, int]) -> bool:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -113,8 +113,7 @@ def any_looks(draw: st.DrawFn) -> list[Detections]:
 @given(any_looks(), st.randoms(use_true_random=False))
 def test_the_order_of_passes_changes_nothing(looks: list[Detections], random: Random) -> None:
     scores = np.concatenate([one.scores.max(axis=1, initial=0) for one in looks])
-    if len(set(scores.tolist())) < len(scores):
-        return  # ties of scores are broken by coordinates, and these may tie as well
+    assume(len(set(scores.tolist())) == len(scores))  # ties are broken by coordinates, which may tie as well
     shuffled = random.sample(looks, len(looks))
 
     merged, again = merge_looks(looks, SAME_IOU), merge_looks(shuffled, SAME_IOU)
@@ -133,3 +132,18 @@ def test_every_box_is_kept_or_agrees_with_a_better_one_that_is(looks: list[Detec
     iou = box_iou(boxes, merged.boxes_xyxy_px)
     for row, score in zip(iou, best.tolist(), strict=True):
         assert ((row >= SAME_IOU - 1e-6) & (merged.scores.max(axis=1, initial=0) >= score - 1e-6)).any()
+
+
+@given(any_looks(), st.randoms(use_true_random=False))
+def test_the_order_of_tiles_changes_no_score(looks: list[Detections], random: Random) -> None:
+    windows = [(0, 0, 60, 100), (40, 0, 100, 100), (0, 0, 100, 100), (0, 40, 100, 100)]
+    tiles = [
+        Detections(one.boxes_xyxy_px, one.scores, None, np.tile(np.float32(window), (len(one.scores), 1)))
+        for one, window in zip(looks, windows, strict=False)
+    ]
+    best = np.concatenate([one.scores.max(axis=1, initial=0) for one in tiles])
+    assume(len(set(best.tolist())) == len(best))
+
+    merged, again = merge_looks(tiles, SAME_IOU), merge_looks(random.sample(tiles, len(tiles)), SAME_IOU)
+
+    np.testing.assert_array_equal(np.sort(merged.scores, axis=0), np.sort(again.scores, axis=0))

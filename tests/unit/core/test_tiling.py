@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,10 @@ def slope(from_px: int, to_px: int) -> Mask:
     return mask_from_window(pixels, from_px, 0, 0.5)
 
 
+def filled(left: int, top: int, right: int, bottom: int) -> Mask:
+    return mask_from_window(np.ones((bottom - top, right - left), np.bool_), left, top, 0.5)
+
+
 def test_halves_of_a_slanted_thing_are_one_by_their_masks_though_their_boxes_differ() -> None:
     kept = kept_of((10, 5, 60, 36), (40, 20, 90, 51))
     masks = {0: slope(10, 60), 1: slope(40, 90)}
@@ -117,3 +122,15 @@ def test_objects_of_one_look_and_objects_apart_stay_apart() -> None:
 
     assert joined.index.tolist() == [0, 1, 2]
     assert drawn == masks
+
+
+@pytest.mark.parametrize(("classes", "left"), [((0, 0), [0]), ((0, 1), [0, 1])])
+def test_a_part_of_a_things_inside_is_the_thing_where_it_bears_its_name(
+    classes: tuple[int, int], left: list[int]
+) -> None:
+    kept = kept_of((10, 10, 90, 50), (20, 20, 40, 40), classes=classes)
+    masks = {rank: filled(*box) for rank, box in enumerate(((10, 10, 90, 50), (20, 20, 40, 40)))}
+
+    joined, _ = join_at_seams(kept, masks, seen(WHOLE, LEFT), FRAME_PX)
+
+    assert joined.index.tolist() == left
