@@ -17,19 +17,18 @@ from transformers import (
     AutoTokenizer,
     GroundingDinoImageProcessorPil,
 )
-from transformers.models.grounding_dino import modeling_grounding_dino
 
 from autolabel.core.detections import Detections
 from autolabel.core.prompts import PromptPlan, TokenCounts, pack_prompts, prompt_spans
 from autolabel.errors import PermanentUsageError
+from autolabel.models.dino_forward import FastForward, Forward, ReferenceForward
+from autolabel.models.dino_text import CLS, DELIMITER_IDS, FULL_STOP, QUESTION_MARK, SEP
 from autolabel.models.placement import Placement
 from autolabel.models.runtime import load_pretrained, loading, require_finite, require_type, telling_of_memory
 from autolabel.protocols import RGB
 
-MODEL_TYPE = "grounding-dino"
-CLS, SEP, FULL_STOP, QUESTION_MARK = 101, 102, 1012, 1029
-DELIMITER_IDS = frozenset({CLS, SEP, FULL_STOP, QUESTION_MARK})
-"""BERT's ids that end a phrase; transformers' model code has them hard-wired too."""
+GROUNDING_DINO, MM_GROUNDING_DINO = "grounding-dino", "mm-grounding-dino"
+"""What config.json calls them; LLMDet's checkpoints are of the second."""
 
 # No recipe sets a threshold this low; without a floor all of the 900 queries of every frame would travel on.
 SCORE_FLOOR = 0.05
@@ -40,32 +39,33 @@ class TextChunk:
     """Prompts that the model reads at once.
 
     - `columns`: which of the plan's prompts.
-    - `input_ids`: (1, T) int64, '[CLS] a . b . [SEP]'.
-    - `spans`: for each prompt the positions of its tokens in `input_ids`.
+    - `text`: '[CLS] a . b . [SEP]' as the model's `Forward` has read it.
+    - `spans`: for each prompt the positions of its tokens in the text.
     """
 
     columns: range
-    input_ids: torch.Tensor
+    text: Any
     spans: list[list[int]]
 
 
 class GroundingDinoDetector:
     """A TextDetector. Prompts beyond the model's text length are asked in several passes."""
 
-    def __init__(self, model: Any, tokenizer: Any, image_processor: Any) -> None:
+    def __init__(self, model: Any, forward: Forward, tokenizer: Any) -> None:
         self._model = model
+        self._forward = forward
         self._tokenizer = tokenizer
-        self._image_processor = image_processor
         self._last: tuple[tuple[str, ...], list[TextChunk]] = ((), [])
 
     @classmethod
-    def load(cls, folder: Path, placement: Placement) -> GroundingDinoDetector:
-        """Raises PermanentModelError when the folder holds no whole Grounding DINO."""
+    def load(cls, folder: Path, placement: Placement, model_type: str = GROUNDING_DINO) -> GroundingDinoDetector:
+        """Raises PermanentModelError when the folder holds no whole Grounding DINO of that type."""
         model, image_processor = load_pretrained(
-            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, MODEL_TYPE, folder, placement
+            AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil, model_type, folder, placement
         )
-        correct_text_positions(model)
-        return cls(model, _load_tokenizer(folder), image_processor)
+        with loading(folder):
+            forward = (ReferenceForward if placement.is_reference else FastForward)(model, image_processor)
+        return cls(model, forward, _load_tokenizer(folder))
 
     @telling_of_memory
     @torch.inference_mode()
@@ -78,8 +78,8 @@ class GroundingDinoDetector:
         chunks = self._chunks(plan.prompts)
         found: dict[int, Detections] = {}
         for positions in _by_size(images):
-            pixels = self._pixels([images[i] for i in positions])
-            passes = [(chunk.columns, *self._ask(pixels, chunk)) for chunk in chunks]
+            seen = self._forward.see(self._forward.prepare([images[i] for i in positions]))
+            passes = [(chunk.columns, *self._ask(seen, chunk)) for chunk in chunks]
             for row, position in enumerate(positions):
                 answers = [(columns, boxes[row], scores[row]) for columns, boxes, scores in passes]
                 found[position] = _merge(answers, len(plan.prompts), images[position].shape[:2])
@@ -105,34 +105,33 @@ class GroundingDinoDetector:
                 f"the model reads {len(spans)} phrases in the {len(texts)} prompts {texts}; "
                 "a prompt must hold words, and no '.' or '?'"
             )
-        return TextChunk(columns, torch.tensor([ids], device=self._model.device), spans)
+        text = self._forward.read(torch.tensor([ids], device=self._model.device))
+        return TextChunk(columns, text, spans)
 
-    def _pixels(self, images: Sequence[RGB]) -> torch.Tensor:
-        """Images of one size -> (B, 3, h, w) float32, resized and normalised as the weights were trained."""
-        inputs = self._image_processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
-        pixels: torch.Tensor = inputs["pixel_values"].to(self._model.device)
-        return pixels
-
-    def _ask(self, pixels: torch.Tensor, chunk: TextChunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """One pass -> boxes (B, Q, 4) as centre and size in [0, 1], and scores (B, Q, prompts of the chunk).
-
-        A prompt's score is the mean of the mean and the least probability of its tokens: the mean alone lets "steel
-        clamp" answer to every clamp, the least alone is ruled by one weak word piece.
-        """
-        out = self._model(pixel_values=pixels, input_ids=chunk.input_ids.expand(len(pixels), -1))
-        tokens = out.logits[..., : chunk.input_ids.shape[1]]  # beyond the text they are -inf
-        require_finite(tokens, "token logits")
-        require_finite(out.pred_boxes, "boxes")
-        probability = tokens.sigmoid()
-        of_prompts = [probability[..., span] for span in chunk.spans]
-        scores = torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
-        return out.pred_boxes.cpu().numpy(), scores.cpu().numpy()
+    def _ask(self, seen: Any, chunk: TextChunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One pass -> boxes (B, Q, 4) as centre and size in [0, 1], and scores (B, Q, prompts of the chunk)."""
+        logits, boxes = self._forward.answer(seen, chunk.text)
+        scores = prompt_scores(logits.sigmoid(), chunk.spans).cpu()
+        boxes = boxes.cpu()
+        require_finite(scores, "token logits")
+        require_finite(boxes, "boxes")
+        return boxes.numpy(), scores.numpy()
 
 
-def count_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
+def prompt_scores(token_probabilities: torch.Tensor, spans: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(B, Q, T) in [0, 1] -> (B, Q, len(spans)): each prompt's score, from those of its tokens.
+
+    The mean of their mean and their least: the mean alone lets "steel clamp" answer to every clamp, the least alone
+    is ruled by one weak word piece.
+    """
+    of_prompts = [token_probabilities[..., list(span)] for span in spans]
+    return torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
+
+
+def count_tokens(folder: Path, prompts: Sequence[str], model_type: str = GROUNDING_DINO) -> TokenCounts:
     """From configuration and tokeniser alone. Raises PermanentModelError when the folder does not hold both."""
     with loading(folder):
-        require_type(folder, MODEL_TYPE)
+        require_type(folder, model_type)
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     return _count(_load_tokenizer(folder), config, prompts)
 
@@ -153,44 +152,6 @@ def _require_delimiters(tokenizer: Any) -> None:
     """Where its files are missing, transformers makes up a tokeniser that knows no word."""
     if tokenizer(".?").input_ids != [CLS, FULL_STOP, QUESTION_MARK, SEP]:
         raise ValueError("the tokeniser is missing, or is not the BERT tokeniser that the model reads")
-
-
-def correct_text_positions(model: Any) -> None:
-    """The one place where transformers is altered: two faults of its Grounding DINO, mended from 5.23 on.
-
-    - Its layout gives '.' and '?' position 0. The forward pass takes no positions, so its function is replaced.
-    - The text enhancer's sinusoids took the positions' type, which cut them to whole numbers: they go in as floats.
-    """
-    modeling_grounding_dino.generate_masks_with_special_tokens_and_transfer_map = phrase_layout
-    model.model.encoder.register_forward_pre_hook(_float_positions, with_kwargs=True)
-
-
-def _float_positions(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    return args, kwargs | {"text_position_ids": kwargs["text_position_ids"].float()}
-
-
-def phrase_layout(
-    input_ids: torch.Tensor, special_tokens: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) token ids -> which tokens see each other (B, T, T) bool, and positions within the phrase (B, T) int64.
-
-    As `generate_masks_with_special_tokens_and_transfer_map` in IDEA-Research/GroundingDINO's bertwarper.py, with
-    which the published weights were trained: a phrase is closed by, and includes, its delimiter and counts from 0;
-    a phrase that the last token would close, or none, is left apart: each token sees itself, at position 0.
-    `special_tokens` is what transformers passes from 5.23 on: the same ids.
-    """
-    del special_tokens
-    delimiters = torch.tensor(sorted(DELIMITER_IDS), device=input_ids.device)
-    ends = torch.isin(input_ids, delimiters).long()
-    phrase = ends.cumsum(1) - ends
-    ends_before_last = torch.cat([ends[:, :-1], torch.zeros_like(ends[:, -1:])], dim=1)
-    closed = ends_before_last.flip(1).cumsum(1).flip(1) > 0
-    index = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-    after_end = torch.where(ends.bool(), index + 1, 0).cummax(1).values
-    start = torch.cat([torch.zeros_like(after_end[:, :1]), after_end[:, :-1]], dim=1)
-    same_phrase = (phrase[:, :, None] == phrase[:, None, :]) & closed[:, None, :]
-    itself = torch.eye(input_ids.shape[1], dtype=torch.bool, device=input_ids.device)
-    return same_phrase | itself, torch.where(closed, index - start, 0)
 
 
 def _by_size(images: Sequence[RGB]) -> list[list[int]]:

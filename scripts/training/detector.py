@@ -18,7 +18,7 @@ from transformers import (
     GroundingDinoProcessor,
 )
 
-from autolabel.models.grounding_dino import correct_text_positions
+from autolabel.models.dino_text import correct_text_positions
 from autolabel.sandbox.scenes import MATERIALS, Rgb, Scene
 from autolabel.sandbox.tools import TOOLS
 from training.detector_loss import Truth, detection_loss

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers.image_transforms import center_to_corners_format
 
 from autolabel.core.prompts import prompt_spans
-from autolabel.models.grounding_dino import DELIMITER_IDS
+from autolabel.models.dino_text import DELIMITER_IDS
 
 STRIDES = (8, 16, 32)
 PROPOSALS_AN_OBJECT = 7

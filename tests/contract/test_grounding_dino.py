@@ -14,7 +14,8 @@ from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
 from autolabel.errors import PermanentModelError, PermanentUsageError
 from autolabel.models import Placement, count_tokens
-from autolabel.models.grounding_dino import GroundingDinoDetector, correct_text_positions, phrase_layout
+from autolabel.models.dino_text import correct_text_positions, phrase_layout
+from autolabel.models.grounding_dino import GroundingDinoDetector
 from autolabel.models.weights import locate
 from pictures import plan_of, two_swabs
 
