@@ -103,7 +103,7 @@ class PublicRecipe:
         return [self._masks(Image.fromarray(rgb), job) for rgb in job.pictures]
 
     def convert(self, job: Job, masks: list[Any]) -> list[str]:
-        return [_coco_text(mask) for of_frame in masks for mask in of_frame]
+        return [coco_text(mask) for of_frame in masks for mask in of_frame]
 
     def windows(self, masks: list[Any], like: Sequence[Mask]) -> list[BoolArray]:
         whole = [mask for of_frame in masks for mask in of_frame]
@@ -125,18 +125,21 @@ class PublicRecipe:
 
     @torch.no_grad()
     def _boxes(self, picture: Image.Image, job: Job) -> Boxes:
+        """All of the model's, also those that the recipe's thresholds leave out: what is compared."""
         text = ". ".join(job.plan.prompts) + "."
         inputs = self._reads(images=picture, text=text, return_tensors="pt").to(self._device)
         with self._precision():
             outputs = self._detector(**inputs)
-        (found,) = self._reads.post_process_grounded_object_detection(
+        self._reads.post_process_grounded_object_detection(
             outputs,
             inputs.input_ids,
             threshold=BOX_THRESHOLD,
             text_threshold=TEXT_THRESHOLD,
             target_sizes=[picture.size[::-1]],
         )
-        boxes: Boxes = found["boxes"].float().cpu().numpy()
+        centre, half = outputs.pred_boxes[0].float().split(2, dim=-1)
+        corners = torch.cat([centre - half / 2, centre + half / 2], dim=-1)
+        boxes: Boxes = corners.cpu().numpy() * np.array(picture.size * 2, np.float32)
         return boxes
 
     @torch.no_grad()
@@ -156,7 +159,7 @@ class PublicRecipe:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._lower)
 
 
-def _coco_text(mask: NDArray[np.bool_]) -> str:
+def coco_text(mask: NDArray[np.bool_]) -> str:
     """As the authors' demo writes its JSON."""
     rle = coco_mask.encode(np.array(mask[:, :, None], order="F", dtype="uint8"))[0]
     return str(rle["counts"].decode("utf-8"))

@@ -17,20 +17,20 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from transformers.utils import logging
 
 from autolabel.core.detections import Mask
-from autolabel.core.geometry import BoolArray
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.models import describe_device
+from benching.agreement import box_error_norm, mask_iou
 from benching.contestants import Boxes, Contestant, Job, contestants
 from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
 from benching.meter import Meter, count_flops
-from benching.speed_report import MODEL_STAGES, OURS, Case, Figures, Report
+from benching.pieces import pieces
+from benching.speed_report import MODEL_STAGES, OURS, Agreement, Case, Figures, Report
 
 PAIRS = {
     "bundled": ("bundled:detector", "bundled:segmenter"),
@@ -38,6 +38,7 @@ PAIRS = {
     "tiny+h": ("gd-tiny", "sam-h"),
     "base+h": ("gd-base", "sam-h"),
 }
+PIECE_ROUNDS = 7
 
 
 def say(line: str) -> None:
@@ -136,30 +137,13 @@ def compare(
     windows = {it.name: it.windows(answers[it.name][1], like) for it in entered}
     for place, later in enumerate(entered):
         for earlier in entered[:place]:
-            figures = table[later.name]
-            frames = zip(answers[later.name][0], answers[earlier.name][0], strict=True)
-            figures.box_error_norm[earlier.name] = max(box_error_norm(*boxes, size_px) for boxes in frames)
+            frames = list(zip(answers[later.name][0], answers[earlier.name][0], strict=True))
             masks = zip(windows[later.name], windows[earlier.name], strict=True)
-            figures.mask_iou[earlier.name] = min(mask_iou(*pair) for pair in masks)
-
-
-def box_error_norm(ours: Boxes, theirs: Boxes, size_px: tuple[int, int]) -> float:
-    """Of each of their boxes the distance to the nearest of ours, in fractions of the frame; the largest.
-
-    The other way round says nothing: they leave out what is below their threshold.
-    """
-    if not len(theirs):
-        return 0.0
-    if not len(ours):
-        return 1.0
-    far = abs(theirs[:, None] - ours[None]) / np.array(size_px * 2, np.float32)
-    return float(far.max(axis=2).min(axis=1).max())
-
-
-def mask_iou(a: BoolArray, b: BoolArray) -> float:
-    """1 where both are empty."""
-    union = np.count_nonzero(a | b)
-    return float(np.count_nonzero(a & b) / union) if union else 1.0
+            table[later.name].agreements[earlier.name] = Agreement(
+                boxes=sum(len(ours) for ours, _ in frames),
+                box_error_norm=max(box_error_norm(*boxes, size_px) for boxes in frames),
+                mask_iou=min(mask_iou(*pair) for pair in masks),
+            )
 
 
 def cases_of(wanted: argparse.Namespace, device: torch.device) -> list[Case]:
@@ -227,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             torch.set_num_threads(threads)
             for case in cases:
                 report.cases.append((case, run(case, entered, meter)))
-                wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    report.pieces.extend(pieces(meter, device, PIECE_ROUNDS))
+    wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
     print("\n".join(report.lines()))
 
 

@@ -41,21 +41,43 @@ class Case:
         return f"{self.pair}, {size}, {self.boxes} boxes, batch {self.batch}, {self.precision}"
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far an answer is from another one's.
+
+    - `box_error_norm`: of our `boxes` the largest distance from the other's nearest, in fractions of the frame.
+    - `mask_iou`: the least of all masks, each within its window.
+    """
+
+    boxes: int
+    box_error_norm: float
+    mask_iou: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One step by itself, the public recipe's way and ours; `goal`: how many times cheaper ours was to become."""
+
+    name: str
+    goal: float
+    theirs: list[Cost]
+    ours: list[Cost]
+    agreement: str = ""
+
+
 @dataclass
 class Figures:
     """What one contestant took.
 
     - `costs`: stage -> the cost of each round, for all `frames` of a call; `flops` likewise.
-    - `box_error_norm`, `mask_iou`: contestant -> largest distance of a box from its nearest, in fractions of the
-      frame, and least IoU of a mask within its window.
+    - `agreements`: with each contestant before it, by name.
     """
 
     name: str
     frames: int
     flops: int
     costs: dict[str, list[Cost]] = field(default_factory=dict)
-    box_error_norm: dict[str, float] = field(default_factory=dict)
-    mask_iou: dict[str, float] = field(default_factory=dict)
+    agreements: dict[str, Agreement] = field(default_factory=dict)
 
     def add(self, stage: str, cost: Cost) -> None:
         self.costs.setdefault(stage, []).append(cost)
@@ -78,6 +100,7 @@ class Report:
     versions: dict[str, str]
     matrix_flops_per_s: dict[str, float] = field(default_factory=dict)
     cases: list[tuple[Case, list[Figures]]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
 
     def seconds(self, cost: Cost) -> float:
         return cost.wall_s if self.clock == "wall" else cost.cpu_s
@@ -87,6 +110,7 @@ class Report:
         yield f"{self.device}; {self.threads} threads; {versions}. Milliseconds a frame, {self.clock} time, medians."
         for case, figures in self.cases:
             yield from ["", *self._case(case, figures)]
+        yield from ["", *self._pieces()]
 
     def _case(self, case: Case, figures: list[Figures]) -> Iterator[str]:
         by_name = {it.name: it for it in figures}
@@ -98,7 +122,14 @@ class Report:
         )
         yield ""
         stages = [*MODEL_STAGES, *(ENDS if case.ends else ())]
-        more = ["frames/s", "CPU s a frame", "memory", "of the floor", "against the recipe", "boxes off by, mask IoU"]
+        more = [
+            "frames/s",
+            "CPU s a frame",
+            "memory",
+            "of the floor",
+            "against the recipe",
+            "at most off by, at least IoU",
+        ]
         yield f"| | {' | '.join([*stages, *more])} |"
         yield f"|{' --- |' * (len(stages) + len(more) + 1)}"
         for it in figures:
@@ -116,4 +147,15 @@ class Report:
         yield f"{max(cost.peak_bytes for costs in it.costs.values() for cost in costs) / (1 << 20):.0f} MiB"
         yield f"{floor_s / it.models(self.seconds):.0%}"
         yield f"{whole(by_name[PUBLIC], self.seconds) / whole(it, self.seconds):.2f}x"
-        yield "; ".join(f"{error:.1g}, {it.mask_iou[name]:.5f} ({name})" for name, error in it.box_error_norm.items())
+        yield "; ".join(
+            f"{name}: {by.boxes} boxes {by.box_error_norm:.1g}, IoU {by.mask_iou:.5f}"
+            for name, by in it.agreements.items()
+        )
+
+    def _pieces(self) -> Iterator[str]:
+        yield "| by itself | public recipe, ms | ours, ms | times cheaper | goal | agreement |"
+        yield f"|{' --- |' * 6}"
+        for piece in self.pieces:
+            theirs, ours = (1000 * median(map(self.seconds, costs)) for costs in (piece.theirs, piece.ours))
+            cells = [piece.name, f"{theirs:.3g}", f"{ours:.3g}", f"**{theirs / ours:.1f}**", f"{piece.goal:g}"]
+            yield f"| {' | '.join([*cells, piece.agreement])} |"
