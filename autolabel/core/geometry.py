@@ -35,10 +35,20 @@ def box_iou(a_xyxy_px: NDArray[np.float32], b_xyxy_px: NDArray[np.float32]) -> N
 
 
 def mask_from_window(pixels: BoolArray, left_px: int, top_px: int, score: float) -> Mask:
-    """(h, w) pixels of a window whose corner lies at (left, top) -> Mask."""
+    """(h, w) pixels of a window whose corner lies at (left, top) -> Mask. No copy where columns lie whole."""
     height, width = pixels.shape
-    rle = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
+    rle = coco_mask.encode(np.asfortranarray(pixels.view(np.uint8)))
     return Mask((left_px, top_px, left_px + width, top_px + height), bytes(rle["counts"]), score)
+
+
+def mask_from_runs(
+    run_lengths_px: NDArray[np.int64], window_xyxy_px: tuple[int, int, int, int], score: float
+) -> Mask:
+    """Column-major runs of a window, the first of pixels that are not set (0 where the first is) -> Mask."""
+    left, top, right, bottom = window_xyxy_px
+    size = [bottom - top, right - left]
+    rle = coco_mask.frPyObjects({"size": size, "counts": run_lengths_px.tolist()}, *size)
+    return Mask(window_xyxy_px, bytes(rle["counts"]), score)
 
 
 def mask_to_window(mask: Mask) -> BoolArray:

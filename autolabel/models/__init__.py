@@ -34,9 +34,21 @@ def _grounding_dino(folder: Path, placement: Placement) -> TextDetector:
 
 
 def _sam(folder: Path, placement: Placement) -> BoxSegmenter:
-    from autolabel.models.sam import SamSegmenter
+    from autolabel.models.sam import load_sam
 
-    return SamSegmenter.load(folder, placement)
+    return load_sam(folder, placement)
+
+
+def _sam_hq(folder: Path, placement: Placement) -> BoxSegmenter:
+    from autolabel.models.sam import load_sam_hq
+
+    return load_sam_hq(folder, placement)
+
+
+def _sam2(folder: Path, placement: Placement) -> BoxSegmenter:
+    from autolabel.models.sam import load_sam2
+
+    return load_sam2(folder, placement)
 
 
 def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
@@ -46,7 +58,11 @@ def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
 
 
 DETECTORS: Mapping[str, Callable[[Path, Placement], TextDetector]] = {"grounding_dino": _grounding_dino}
-SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {"sam": _sam}
+SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
+    "sam": _sam,
+    "sam2": _sam2,
+    "sam_hq": _sam_hq,
+}
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
     "grounding_dino": _grounding_dino_tokens
 }

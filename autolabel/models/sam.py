@@ -1,56 +1,37 @@
-"""SAM through transformers: boxes in, one mask a box out, computed only inside a window around the box."""
+"""The SAM families: boxes in, one mask a box out, computed only inside a window around the box."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
-from transformers import AutoModelForMaskGeneration, SamImageProcessorPil
+from transformers import Sam2Model, SamHQModel, SamModel
 
 from autolabel.core.detections import Mask
-from autolabel.core.geometry import mask_from_window
 from autolabel.models.placement import Placement
-from autolabel.models.runtime import load_pretrained, require_finite, telling_of_memory
-from autolabel.protocols import RGB
+from autolabel.models.runtime import DTYPES, load_pretrained, loading, require_finite, telling_of_memory
+from autolabel.models.sam_canvas import Framing, canvas_of
+from autolabel.models.sam_masks import masks_in_windows, window_around
+from autolabel.models.sam_networks import Network, SamNetwork, to_precision
+from autolabel.models.sam_reference import ReferenceSegmenter
+from autolabel.protocols import RGB, BoxSegmenter
 
 # The decoder works on a copy of the frame's embedding a box (4 MB each in the published models).
 BOXES_PER_CALL = 64
-# An object may reach a little past its box; farther off, what the decoder sets is specks of something else.
-WINDOW_MARGIN = 0.1
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """How one frame lies in SAM's padded square, and the way back.
-
-    - `rows` (H, low), `columns` (W, low): bilinear upsampling from mask logits to the frame is separable, so logits
-      of a window are `rows[top:bottom] @ logits @ columns[left:right].T`: what transformers' post-processing
-      computes for the whole frame, at the window's cost.
-    - `scale_xy`: frame pixels -> pixels of the padded square.
-    """
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    scale_xy: tuple[float, float]
 
 
 class SamSegmenter:
-    """A BoxSegmenter. Every picture is padded to the same square, so sizes may be mixed in a batch."""
+    """A BoxSegmenter over any network of the families. Every frame fills one square, so sizes may be mixed."""
 
-    def __init__(self, model: Any, image_processor: Any) -> None:
-        self._model = model
-        self._image_processor = image_processor
-
-    @classmethod
-    def load(cls, folder: Path, placement: Placement) -> SamSegmenter:
-        """Raises PermanentModelError when the folder holds no whole SAM."""
-        return cls(*load_pretrained(AutoModelForMaskGeneration, SamImageProcessorPil, "sam", folder, placement))
+    def __init__(self, network: Network, framing: Framing) -> None:
+        self._network = network
+        self._framing = framing
 
     @telling_of_memory
     @torch.inference_mode()
@@ -64,72 +45,68 @@ class SamSegmenter:
         busy = [i for i, boxes in enumerate(boxes_xyxy_px) if len(boxes)]
         if not busy:
             return masks
-        embeddings, canvases = self._embed([images[i] for i in busy])
+        sizes = [(images[i].shape[0], images[i].shape[1]) for i in busy]
+        embeddings = self._network.embed(self._framing.squares([images[i] for i in busy], self._network.device))
         frame_of_box = np.repeat(np.arange(len(busy)), [len(boxes_xyxy_px[i]) for i in busy])
         boxes = np.concatenate([boxes_xyxy_px[i] for i in busy])
         for start in range(0, len(boxes), BOXES_PER_CALL):
-            frames, part = frame_of_box[start : start + BOXES_PER_CALL], boxes[start : start + BOXES_PER_CALL]
-            scales = np.array([canvases[f].scale_xy * 2 for f in frames], np.float32)
-            logits, scores = self._decode(embeddings[frames], part * scales)
-            for row, frame in enumerate(frames):
-                mask = _mask_in_window(logits[row], scores[row], part[row], canvases[frame])
+            part = slice(start, start + BOXES_PER_CALL)
+            found = self._masks(embeddings, sizes, frame_of_box[part], boxes[part])
+            for frame, mask in zip(frame_of_box[part], found, strict=True):
                 masks[busy[frame]].append(mask)
         return masks
 
-    def _embed(self, images: Sequence[RGB]) -> tuple[torch.Tensor, list[Canvas]]:
-        """Images -> embeddings (B, C, h, w), and the canvas of each."""
-        inputs = self._image_processor(images=list(images), input_data_format="channels_last", return_tensors="pt")
-        pixels = inputs["pixel_values"].to(self._model.device)
-        embeddings = self._model.get_image_embeddings(pixels)
-        used = inputs["reshaped_input_sizes"].tolist()
-        low = 4 * embeddings.shape[-1]  # SAM's mask decoder upsamples the embedding's grid by 4
-        canvases = [
-            _canvas(image.shape[:2], (h, w), low, pixels.shape[-1], pixels.device)
-            for image, (h, w) in zip(images, used, strict=True)
-        ]
-        return embeddings, canvases
-
-    def _decode(
-        self, embeddings: torch.Tensor, boxes_square_px: NDArray[np.float32]
-    ) -> tuple[torch.Tensor, list[float]]:
-        """An embedding and a box each -> mask logits (n, low, low), and estimated IoUs in [0, 1]."""
-        prompts = torch.from_numpy(boxes_square_px).to(self._model.device)[:, None]
-        out = self._model(image_embeddings=embeddings, input_boxes=prompts, multimask_output=False)
-        require_finite(out.pred_masks, "mask logits")
-        require_finite(out.iou_scores, "mask scores")
-        return out.pred_masks[:, 0, 0], out.iou_scores[:, 0, 0].clamp(0, 1).tolist()
-
-
-def _canvas(
-    size_hw_px: tuple[int, ...], used_hw_px: tuple[int, int], low: int, square: int, device: torch.device
-) -> Canvas:
-    (height, width), (used_height, used_width) = size_hw_px, used_hw_px
-    return Canvas(
-        rows=_upsampling(low, square, used_height, height, device),
-        columns=_upsampling(low, square, used_width, width, device),
-        scale_xy=(used_width / width, used_height / height),
-    )
+    def _masks(
+        self,
+        embeddings: tuple[torch.Tensor, ...],
+        sizes: Sequence[tuple[int, int]],
+        frame_of_box: NDArray[np.int64],
+        boxes_xyxy_px: NDArray[np.float32],
+    ) -> list[Mask]:
+        """Frames' embeddings and sizes (height, width); boxes, each of one of the frames -> their masks."""
+        device = self._network.device
+        used = [self._framing.used_hw_px(size) for size in sizes]
+        scales = np.array([[w / width, h / height] * 2 for (h, w), (height, width) in zip(used, sizes, strict=True)])
+        boxes = (boxes_xyxy_px * scales[frame_of_box]).astype(np.float32)
+        logits, ious = self._network.decode(
+            embeddings, torch.from_numpy(frame_of_box).to(device), torch.from_numpy(boxes).to(device)
+        )
+        require_finite(logits, "mask logits")
+        require_finite(ious, "mask scores")
+        sizes_of_boxes = [sizes[frame] for frame in frame_of_box]
+        return masks_in_windows(
+            logits.float(),
+            ious.float().clamp(0, 1).tolist(),
+            [window_around(box, size) for box, size in zip(boxes_xyxy_px, sizes_of_boxes, strict=True)],
+            [canvas_of(size, self._framing, logits.shape[-1], logits.device) for size in sizes_of_boxes],
+        )
 
 
-def _upsampling(low: int, square: int, used: int, full: int, device: torch.device) -> torch.Tensor:
-    """(full, low) weights of one axis: logits -> padded square, padding cut off, -> frame."""
-    impulses = torch.eye(low, device=device)[None]
-    in_square = interpolate(impulses, size=square, mode="linear", align_corners=False)[..., :used]
-    return interpolate(in_square, size=full, mode="linear", align_corners=False)[0].T
+def load_sam(weights: Path, placement: Placement) -> BoxSegmenter:
+    """SAM (ViT-B, L or H, by configuration). Raises PermanentModelError when the folder holds no whole one."""
+    return _segmenter(*load_pretrained(SamModel, Framing, "sam", weights, _in_fp32(placement)), placement)
 
 
-def _mask_in_window(logits: torch.Tensor, score: float, box_xyxy_px: NDArray[np.float32], canvas: Canvas) -> Mask:
-    left, top, right, bottom = _window(box_xyxy_px, len(canvas.columns), len(canvas.rows))
-    inside = canvas.rows[top:bottom] @ logits @ canvas.columns[left:right].T
-    return mask_from_window((inside > 0).cpu().numpy(), left, top, score)
+def load_sam_hq(weights: Path, placement: Placement) -> BoxSegmenter:
+    """SAM-HQ; as `load_sam`."""
+    return _segmenter(*load_pretrained(SamHQModel, Framing, "sam_hq", weights, _in_fp32(placement)), placement)
 
 
-def _window(box_xyxy_px: NDArray[np.float32], width_px: int, height_px: int) -> tuple[int, int, int, int]:
-    """A box with its margin, on whole pixels of the frame; never empty."""
-    x0, y0, x1, y1 = box_xyxy_px.tolist()
-    margin_x, margin_y = WINDOW_MARGIN * (x1 - x0), WINDOW_MARGIN * (y1 - y0)
-    left = int(np.clip(np.floor(x0 - margin_x), 0, width_px - 1))
-    top = int(np.clip(np.floor(y0 - margin_y), 0, height_px - 1))
-    right = int(np.clip(np.ceil(x1 + margin_x), left + 1, width_px))
-    bottom = int(np.clip(np.ceil(y1 + margin_y), top + 1, height_px))
-    return left, top, right, bottom
+def load_sam2(weights: Path, placement: Placement) -> BoxSegmenter:
+    """SAM 2 and 2.1 (tiny to large); as `load_sam`. Published as video models, of which the image part is read."""
+    with loading(weights):
+        written = json.loads((weights / "config.json").read_text()).get("model_type")
+    model_type = "sam2_video" if written == "sam2_video" else "sam2"
+    return _segmenter(*load_pretrained(Sam2Model, Framing, model_type, weights, _in_fp32(placement)), placement)
+
+
+def _in_fp32(placement: Placement) -> Placement:
+    return replace(placement, precision="fp32")
+
+
+def _segmenter(model: Any, framing: Framing, placement: Placement) -> BoxSegmenter:
+    """A float32 model, ready to use as `placement` says."""
+    dtype = DTYPES[placement.precision]
+    if placement.is_reference:
+        return ReferenceSegmenter(model.to(dtype), framing)
+    return SamSegmenter(SamNetwork(to_precision(model, dtype)), framing)

@@ -10,21 +10,22 @@ from transformers import AutoModelForMaskGeneration, AutoProcessor
 
 from autolabel.core.geometry import mask_to_frame
 from autolabel.models import Placement
-from autolabel.models.sam import SamSegmenter
+from autolabel.models.sam import load_sam
 from autolabel.models.weights import locate
+from autolabel.protocols import BoxSegmenter
 from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, two_swabs
 
 FOLDER = locate("bundled:segmenter")
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> SamSegmenter:
-    return SamSegmenter.load(FOLDER, Placement("cpu"))
+def segmenter() -> BoxSegmenter:
+    return load_sam(FOLDER, Placement("cpu"))
 
 
 @pytest.mark.parametrize("size_px", [(320, 224), (97, 211), (256, 256), (1283, 719), (40, 30)])
 def test_a_windowed_mask_is_transformers_mask_cut_to_the_window(
-    segmenter: SamSegmenter, size_px: tuple[int, int]
+    segmenter: BoxSegmenter, size_px: tuple[int, int]
 ) -> None:
     image = two_swabs(*size_px)
     boxes = np.array([RED_XYXY_NORM, BLUE_XYXY_NORM], np.float32) * np.array(size_px * 2, np.float32)
