@@ -7,8 +7,11 @@ from numpy.typing import NDArray
 
 from autolabel.core.geometry import BoolArray
 
+Boxes = NDArray[np.float32]
+"""(N, 4), corners in pixels of the frame."""
 
-def box_error_norm(ours: NDArray[np.float32], theirs: NDArray[np.float32], size_px: tuple[int, int]) -> float:
+
+def box_error_norm(ours: Boxes, theirs: Boxes, size_px: tuple[int, int]) -> float:
     """Of each of our boxes (N, 4) the distance to the nearest of theirs, in fractions of the frame; the largest.
 
     The other way round says nothing: theirs may hold those too that are below our floor.

@@ -27,14 +27,12 @@ from autolabel.pipeline import infer
 from autolabel.protocols import RGB, Clip, TextDetector
 from autolabel.remote.frames import MediaReader
 from autolabel.remote.shapes import to_platform
+from benching.agreement import Boxes
 from benching.speed_report import OURS, PUBLIC, REFERENCE
 
 BOX_THRESHOLD, TEXT_THRESHOLD = 0.4, 0.3  # as in the authors' demo
 NMS_IOU, CROSS_CLASS_IOU = 0.7, 0.9
 MAX_PIXELS = 50_000_000
-
-Boxes = NDArray[np.float32]
-"""(N, 4), corners in pixels of the frame."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from autolabel.protocols import RGB
 from autolabel.sandbox.scenes import draw
-from benching.contestants import Boxes
+from benching.agreement import Boxes
 
 PROMPTS = ("red scissors", "blue scissors", "black scissors", "white scissors", "gold scissors")
 """Five of two words: 17 tokens, with BERT's vocabulary and with the bundled one."""

@@ -76,12 +76,12 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) << 10
 
 
-class _Flops(TorchDispatchMode):
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Torch's own formulas, without its counter's look at modules, which fails on parameters that are arguments."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -107,4 +107,5 @@ def count_flops(call: Callable[[], object]) -> int:
     """Two a multiply-add, of matrix products, convolutions and attention; all else is little beside them."""
     with _Flops() as counter:
         call()
-    return counter.total
+    total: int = counter.total
+    return total

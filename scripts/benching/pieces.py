@@ -18,8 +18,8 @@ from autolabel.core.geometry import BoolArray, mask_to_frame, row_major_rle
 from autolabel.models.dino_layers import fuse
 from autolabel.models.sam_canvas import Framing, canvas_of
 from autolabel.models.sam_masks import masks_in_windows, window_around
-from benching.agreement import mask_iou
-from benching.contestants import Boxes, coco_text
+from benching.agreement import Boxes, mask_iou
+from benching.contestants import coco_text
 from benching.footage import grid
 from benching.meter import Meter
 from benching.speed_report import Piece
@@ -75,15 +75,14 @@ def masks_to_rle(meter: Meter, device: torch.device, rounds: int, size_hw_px: tu
     """The decoder's logits for one frame's boxes -> COCO's RLE: over the whole frame, or in each box's window."""
     height_px, width_px = size_hw_px
     framing = Framing(SQUARE_PX, is_padded=True, mean=(0.0,) * 3, std=(1.0,) * 3)
+    processor = SamImageProcessorPil()
     boxes = grid(BOXES, width_px, height_px)
     windows = [window_around(box, size_hw_px) for box in boxes]
     logits = blobs(boxes * (LOGITS_PX / max(size_hw_px))).to(device)
 
     def whole_frames() -> NDArray[np.bool_]:
-        (masks,) = SamImageProcessorPil().post_process_masks(
-            logits[None], [size_hw_px], [framing.used_hw_px(size_hw_px)]
-        )
-        whole: NDArray[np.bool_] = masks[0].cpu().numpy()
+        (masks,) = processor.post_process_masks(logits[None, :, None], [size_hw_px], [framing.used_hw_px(size_hw_px)])
+        whole: NDArray[np.bool_] = masks[:, 0].cpu().numpy()
         return whole
 
     def ours() -> list[Mask]:

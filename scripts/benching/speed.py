@@ -24,8 +24,8 @@ from transformers.utils import logging
 from autolabel.core.detections import Mask
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.models import describe_device
-from benching.agreement import box_error_norm, mask_iou
-from benching.contestants import Boxes, Contestant, Job, contestants
+from benching.agreement import Boxes, box_error_norm, mask_iou
+from benching.contestants import Contestant, Job, contestants
 from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
 from benching.meter import Meter, count_flops
