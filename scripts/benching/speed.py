@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from transformers.utils import logging
 
 from autolabel.core.detections import Mask
 from autolabel.core.prompts import ClassPlan, PromptPlan
+from autolabel.errors import AutolabelError, PermanentOutOfMemoryError
 from autolabel.models import describe_device
 from benching.agreement import Boxes, box_error_norm, mask_iou
 from benching.contestants import Contestant, Job, contestants
@@ -30,7 +32,7 @@ from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
 from benching.meter import Meter, count_flops
 from benching.pieces import pieces
-from benching.speed_report import MODEL_STAGES, OURS, Agreement, Case, Figures, Report
+from benching.speed_report import COMPILED, MODEL_STAGES, OURS, Agreement, Case, Figures, Report
 
 PAIRS = {
     "bundled": ("bundled:detector", "bundled:segmenter"),
@@ -104,7 +106,9 @@ def warm_up(contestant: Contestant, job: Job) -> int:
         contestant.detect(job)
         contestant.segment(job)
 
-    flops = count_flops(once)
+    if contestant.name == COMPILED:
+        once()  # as the plain one, and a counter would stand in the compiler's way
+    flops = 0 if contestant.name == COMPILED else count_flops(once)
     if torch.cuda.is_available():
         once()
         once()
@@ -163,8 +167,17 @@ def cases_of(wanted: argparse.Namespace, device: torch.device) -> list[Case]:
 
 
 def size_of(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return int(width), int(height)
+    """Raises ArgumentTypeError for what is no size, or one that H.264 cannot hold."""
+    found = re.fullmatch(r"(\d+[02468])x(\d+[02468])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no even width and height such as 1920x1080")
+    return int(found[1]), int(found[2])
+
+
+def file_of(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -177,9 +190,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"))
     parser.add_argument("--rounds", type=int, default=3, help="for cases that were asked for")
     parser.add_argument("--stages-only", action="store_true", help="nothing from files and from an MP4")
+    parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, help="of torch; 1 on the CPU")
-    parser.add_argument("--vocabulary", type=Path, help="BERT's vocab.txt; else the bundled tokeniser")
+    parser.add_argument("--vocabulary", type=file_of, help="BERT's vocab.txt; else the bundled tokeniser")
     parser.add_argument("--cache", type=Path, help="keeps the random weights (0.7 to 3 GB a model) for the next run")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="every raw figure")
     return parser.parse_args(arguments)
@@ -189,31 +203,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = parsed(arguments)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if wanted.device == "auto" else wanted.device
-    )
-    torch.set_num_threads(wanted.threads or (1 if device.type == "cpu" else os.cpu_count() or 1))
-    threads = torch.get_num_threads()
+    try:
+        report = bench(wanted)
+    except AutolabelError as exc:
+        raise SystemExit(f"bench: {exc}") from exc
+    wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
+    print("\n".join(report.lines()))
+
+
+def bench(wanted: argparse.Namespace) -> Report:
+    """All cases, those of one pair and precision with the same loaded models; then the single steps."""
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted.device == "auto" else wanted.device
+    described, device = describe_device(name), torch.device(name)
+    threads = wanted.threads or (1 if device.type == "cpu" else os.cpu_count() or 1)
+    torch.set_num_threads(threads)
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    report = Report(described, "wall" if device.type == "cuda" else "cpu", threads, versions)
     meter = Meter(device)
-    report = Report(
-        device=describe_device(str(device)),
-        clock="wall" if device.type == "cuda" else "cpu",
-        threads=threads,
-        versions={"torch": torch.__version__, "transformers": transformers.__version__},
-    )
     with tempfile.TemporaryDirectory() as temporary:
         cache = wanted.cache or Path(temporary)
         for (pair, precision), cases in groupby(cases_of(wanted, device), lambda case: (case.pair, case.precision)):
-            if precision not in report.matrix_flops_per_s:
-                report.matrix_flops_per_s[precision] = meter.matrix_rate(precision)
-            detector, segmenter = (folder_of(name, cache, wanted.vocabulary) for name in PAIRS[pair])
-            entered = contestants(detector, segmenter, device, precision)
-            torch.set_num_threads(threads)
+            report.matrix_flops_per_s.setdefault(precision, meter.matrix_rate(precision))
+            detector, segmenter = (folder_of(part, cache, wanted.vocabulary) for part in PAIRS[pair])
+            entered = contestants(detector, segmenter, device, precision, compiled=wanted.compile)
+            torch.set_num_threads(threads)  # loading a small model sets them
             for case in cases:
-                report.cases.append((case, run(case, entered, meter)))
+                try:
+                    report.cases.append((case, run(case, entered, meter)))
+                except (torch.OutOfMemoryError, PermanentOutOfMemoryError) as exc:
+                    say(f"{case}: left out, {exc}")
     report.pieces.extend(pieces(meter, device, PIECE_ROUNDS))
-    wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    print("\n".join(report.lines()))
+    return report
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from autolabel.models.placement import Precision
 
 MODEL_STAGES = ("detect", "segment", "convert")
 ENDS = ("from files", "from MP4")
-PUBLIC, REFERENCE, OURS = "public recipe", "ours, --reference", "ours"
+PUBLIC, REFERENCE, OURS, COMPILED = "public recipe", "ours, --reference", "ours", "ours, compiled"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Piece:
 class Figures:
     """What one contestant took.
 
-    - `costs`: stage -> the cost of each round, for all `frames` of a call; `flops` likewise.
+    - `costs`: stage -> the cost of each round, for all `frames` of a call; `flops` likewise, 0 if not counted.
     - `agreements`: with each contestant before it, by name.
     """
 

@@ -15,7 +15,7 @@ from autolabel.remote.frames import MediaReader
 from benching.contestants import contestants
 from benching.footage import as_film, drawn
 from benching.meter import Meter, count_flops
-from benching.speed import run
+from benching.speed import cases_of, main, parsed, run
 from benching.speed_report import OURS, PUBLIC, REFERENCE, Case
 
 CPU = torch.device("cpu")
@@ -59,3 +59,36 @@ def test_a_film_holds_each_picture_once_in_order(tmp_path: Path) -> None:
 
     nearest = [np.argmin([abs(frames[i].astype(int) - other).mean() for other in pictures]) for i in range(3)]
     assert nearest == [0, 1, 2]
+
+
+def test_a_choice_of_axes_is_every_combination_of_what_was_named() -> None:
+    asked = "--pairs bundled tiny+b --boxes 1 8 --sizes 640x360 --batches 2 --rounds 4"
+    wanted = parsed(asked.split(" "))
+
+    cases = cases_of(wanted, CPU)
+
+    assert [(case.pair, case.boxes) for case in cases] == [
+        ("bundled", 1),
+        ("bundled", 8),
+        ("tiny+b", 1),
+        ("tiny+b", 8),
+    ]
+    assert {(case.width_px, case.height_px, case.batch, case.rounds, case.precision) for case in cases} == {
+        (640, 360, 2, 4, "fp32")
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--sizes", "1333x800"], ["--sizes", "4K"], ["--vocabulary", "no/such/file"], ["--pairs", "sam"]]
+)
+def test_bad_arguments_end_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
+    assert "error: argument" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_device_that_is_not_there_ends_in_one_line() -> None:
+    with pytest.raises(SystemExit, match="bench: there is no device 'cuda:7' here"):
+        main(["--device", "cuda:7"])
