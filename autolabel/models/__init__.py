@@ -51,6 +51,12 @@ def _sam2(folder: Path, placement: Placement) -> BoxSegmenter:
     return load_sam2(folder, placement)
 
 
+def _segment_anything(checkpoint: Path, placement: Placement) -> BoxSegmenter:
+    from autolabel.models.sam_package import PackageSegmenter
+
+    return PackageSegmenter.load(checkpoint, placement)
+
+
 def _grounding_dino_tokens(folder: Path, prompts: Sequence[str]) -> TokenCounts:
     from autolabel.models.grounding_dino import count_tokens
 
@@ -62,6 +68,7 @@ SEGMENTERS: Mapping[str, Callable[[Path, Placement], BoxSegmenter]] = {
     "sam": _sam,
     "sam2": _sam2,
     "sam_hq": _sam_hq,
+    "segment_anything": _segment_anything,
 }
 TOKEN_COUNTERS: Mapping[str, Callable[[Path, Sequence[str]], TokenCounts]] = {
     "grounding_dino": _grounding_dino_tokens

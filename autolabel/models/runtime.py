@@ -44,7 +44,7 @@ def load_pretrained(
     Raises PermanentModelError in one line, PermanentUsageError for a device that is not here.
     A small model on the CPU sets torch to one thread.
     """
-    where = _device(placement.device)
+    _device(placement.device)  # a wrong one is told before gigabytes are read
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     with loading(folder):
@@ -59,10 +59,16 @@ def load_pretrained(
         )
         _require_whole(info["missing_keys"])
         image_processor = image_processor_class.from_pretrained(folder, local_files_only=True)
-        model = model.to(where).eval()
-    if model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL_PARAMETERS:
-        torch.set_num_threads(1)
+        model = place(model, placement.device)
     return model, image_processor
+
+
+def place(model: Any, device: str) -> Any:
+    """A network on the device of that name, for inference; a small one on the CPU sets torch to one thread."""
+    where = _device(device)
+    if where.type == "cpu" and sum(weight.numel() for weight in model.parameters()) < SMALL_MODEL_PARAMETERS:
+        torch.set_num_threads(1)
+    return model.to(where).eval()
 
 
 def describe_device(name: str) -> str:

@@ -15,8 +15,10 @@ from transformers import Sam2Model, SamHQModel, SamModel
 
 from autolabel.core.detections import Mask
 from autolabel.models.placement import Placement
-from autolabel.models.runtime import DTYPES, load_pretrained, loading, require_finite, telling_of_memory
+from autolabel.models.runtime import DTYPES, load_pretrained, loading, place, require_finite, telling_of_memory
 from autolabel.models.sam_canvas import Framing, canvas_of
+from autolabel.models.sam_checkpoint import checkpoint_file, load_checkpoint
+from autolabel.models.sam_decoder import LOGITS_PER_CELL
 from autolabel.models.sam_masks import masks_in_windows, window_around
 from autolabel.models.sam_networks import Network, SamNetwork, to_precision
 from autolabel.models.sam_reference import ReferenceSegmenter
@@ -65,25 +67,31 @@ class SamSegmenter:
     ) -> list[Mask]:
         """Frames' embeddings and sizes (height, width); boxes, each of one of the frames -> their masks."""
         device = self._network.device
-        used = [self._framing.used_hw_px(size) for size in sizes]
-        scales = np.array([[w / width, h / height] * 2 for (h, w), (height, width) in zip(used, sizes, strict=True)])
-        boxes = (boxes_xyxy_px * scales[frame_of_box]).astype(np.float32)
+        of_boxes = [sizes[frame] for frame in frame_of_box]
+        used = [self._framing.used_hw_px(size) for size in of_boxes]
+        scales = [[w / width, h / height] * 2 for (h, w), (height, width) in zip(used, of_boxes, strict=True)]
+        windows = [window_around(box, size) for box, size in zip(boxes_xyxy_px, of_boxes, strict=True)]
+        low = LOGITS_PER_CELL * embeddings[0].shape[-1]
+        canvases = [canvas_of(size, self._framing, low, device) for size in of_boxes]
         logits, ious = self._network.decode(
-            embeddings, torch.from_numpy(frame_of_box).to(device), torch.from_numpy(boxes).to(device)
+            embeddings,
+            torch.from_numpy(frame_of_box).to(device),
+            torch.from_numpy((boxes_xyxy_px * scales).astype(np.float32)).to(device),
+            np.array([canvas.low_window(window) for canvas, window in zip(canvases, windows, strict=True)]),
         )
         require_finite(logits, "mask logits")
         require_finite(ious, "mask scores")
-        sizes_of_boxes = [sizes[frame] for frame in frame_of_box]
-        return masks_in_windows(
-            logits.float(),
-            ious.float().clamp(0, 1).tolist(),
-            [window_around(box, size) for box, size in zip(boxes_xyxy_px, sizes_of_boxes, strict=True)],
-            [canvas_of(size, self._framing, logits.shape[-1], logits.device) for size in sizes_of_boxes],
-        )
+        return masks_in_windows(logits.float(), ious.float().clamp(0, 1).tolist(), windows, canvases)
 
 
 def load_sam(weights: Path, placement: Placement) -> BoxSegmenter:
-    """SAM (ViT-B, L or H, by configuration). Raises PermanentModelError when the folder holds no whole one."""
+    """SAM (ViT-B, L or H, by configuration), from transformers' folder or its authors' checkpoint.
+
+    Raises PermanentModelError when it is damaged, of another family or not whole.
+    """
+    if file := checkpoint_file(weights):
+        model, framing = load_checkpoint(file)
+        return _segmenter(place(model, placement.device), framing, placement)
     return _segmenter(*load_pretrained(SamModel, Framing, "sam", weights, _in_fp32(placement)), placement)
 
 

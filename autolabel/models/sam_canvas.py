@@ -68,22 +68,27 @@ class Framing:
 
 @dataclass(frozen=True)
 class Axis:
-    """Bilinear upsampling of mask logits along one axis: `weights` (full, low); each line has up to 4 that count.
+    """Bilinear upsampling of mask logits along one axis: `weights` (full, low), of which up to 4 of a line count.
 
-    `spans_low`: for each band of `BAND_PX` lines the first and one past the last of its weights that count.
+    `first_low`, `last_low` (full,): the first and the last that count, for each line; both rise.
     """
 
     weights: torch.Tensor
-    spans_low: tuple[tuple[int, int], ...]
+    first_low: tuple[int, ...]
+    last_low: tuple[int, ...]
+
+    def span_low(self, start: int, stop: int) -> tuple[int, int]:
+        """Which logits lines `start` to `stop` are made of: the first, and one past the last."""
+        return self.first_low[start], self.last_low[stop - 1] + 1
 
     def upsample(self, logits: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """(low, n) -> lines `start` to `stop` of (full, n)."""
         if logits.device.type != "cpu":  # one multiplication by zeros is cheaper than many calls
             return self.weights[start:stop] @ logits
         out = logits.new_empty(stop - start, logits.shape[1])
-        for band in range(start // BAND_PX, -(-stop // BAND_PX)):
-            low, high = self.spans_low[band]
-            first, last = max(start, band * BAND_PX), min(stop, (band + 1) * BAND_PX)
+        for first in range(start, stop, BAND_PX):
+            last = min(first + BAND_PX, stop)
+            low, high = self.span_low(first, last)
             torch.mm(self.weights[first:last, low:high], logits[low:high], out=out[first - start : last - start])
         return out
 
@@ -104,6 +109,15 @@ class Canvas:
         left, top, right, bottom = window_xyxy_px
         return self.columns.upsample(self.rows.upsample(logits, top, bottom).T, left, right)
 
+    def low_window(self, window_xyxy_px: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        """The logits that a window is made of, as (left, top, right, bottom)."""
+        left, top, right, bottom = window_xyxy_px
+        (low_left, low_right), (low_top, low_bottom) = (
+            self.columns.span_low(left, right),
+            self.rows.span_low(top, bottom),
+        )
+        return low_left, low_top, low_right, low_bottom
+
 
 @lru_cache(maxsize=16)
 def canvas_of(size_hw_px: SizeHW, framing: Framing, low: int, device: torch.device) -> Canvas:
@@ -121,5 +135,6 @@ def _axis(low: int, framing: Framing, used: int, full: int, device: torch.device
     if framing.is_padded:
         lines = interpolate(lines, size=framing.square_px, mode="linear", align_corners=False)[..., :used]
     weights = interpolate(lines, size=full, mode="linear", align_corners=False)[0].T.contiguous()
-    touched = [band.any(dim=0).nonzero() for band in torch.split(weights != 0, BAND_PX)]
-    return Axis(weights.to(device), tuple((int(t[0]), int(t[-1]) + 1) for t in touched))
+    counts = weights.numpy() != 0
+    first, last = counts.argmax(axis=1), len(counts[0]) - 1 - counts[:, ::-1].argmax(axis=1)
+    return Axis(weights.to(device), tuple(first.tolist()), tuple(last.tolist()))

@@ -5,8 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from transformers import Sam2Model, SamHQModel
+from numpy.typing import NDArray
+from transformers import Sam2Model, SamHQModel, SamModel
+
+from autolabel.models.sam_decoder import FoldedTransformer, decode_in_windows
+from autolabel.models.sam_vision import CPU_BIAS_BYTES, GPU_BIAS_BYTES, encode
 
 Embeddings = tuple[torch.Tensor, ...]
 """What the decoder reads of B frames, frames first in each."""
@@ -21,11 +26,17 @@ class Network(Protocol):
         ...
 
     def decode(
-        self, embeddings: Embeddings, frame_of_box: torch.Tensor, boxes_square_px: torch.Tensor
+        self,
+        embeddings: Embeddings,
+        frame_of_box: torch.Tensor,
+        boxes_square_px: torch.Tensor,
+        low_windows: NDArray[np.int64],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Boxes (n, 4) float32 in pixels of the square, on frames (n,) int64 -> logits (n, low, low), IoUs (n,).
 
-        One mask a box, however many boxes a frame has. Both answers are of the network's own precision.
+        One mask a box, however many boxes a frame has. `low_windows` (n, 4), as (left, top, right, bottom), is where
+        a box's logits are asked for; outside of it they may be anything finite. Both answers are of the network's own
+        precision.
         """
         ...
 
@@ -39,8 +50,10 @@ class SamNetwork:
     """
 
     def __init__(self, model: Any) -> None:
+        model.mask_decoder.transformer = FoldedTransformer(model.mask_decoder.transformer)
         self._model = model
-        self._positions = model.get_image_wide_positional_embeddings().to(model.dtype)
+        self._dtype = model.mask_decoder.iou_token.weight.dtype
+        self._positions = model.get_image_wide_positional_embeddings().to(self._dtype)
 
     @property
     def device(self) -> torch.device:
@@ -48,22 +61,31 @@ class SamNetwork:
         return where
 
     def embed(self, squares: torch.Tensor) -> Embeddings:
-        pixels = squares.to(self._model.dtype)
+        pixels = squares.to(self._dtype)
         if isinstance(self._model, Sam2Model):
             *finer, coarse = self._model.get_image_embeddings(pixels)
             return (coarse, *finer)
-        out = self._model.vision_encoder(pixels)
-        early = out.intermediate_embeddings[:1] if isinstance(self._model, SamHQModel) else ()
-        return (out.last_hidden_state, *early)
+        bias_bytes = CPU_BIAS_BYTES if pixels.device.type == "cpu" else GPU_BIAS_BYTES
+        embedding, early = encode(self._model.vision_encoder, pixels, bias_bytes)
+        return (embedding, early) if isinstance(self._model, SamHQModel) else (embedding,)
 
     def decode(
-        self, embeddings: Embeddings, frame_of_box: torch.Tensor, boxes_square_px: torch.Tensor
+        self,
+        embeddings: Embeddings,
+        frame_of_box: torch.Tensor,
+        boxes_square_px: torch.Tensor,
+        low_windows: NDArray[np.int64],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images, *more = (level[frame_of_box] for level in embeddings)
         corners, background = self._model.prompt_encoder(None, None, boxes_square_px[:, None], None)
+        positions = self._positions.expand(len(images), -1, -1, -1)
+        if isinstance(self._model, SamModel):
+            return decode_in_windows(
+                self._model.mask_decoder, images + background, positions, corners[:, 0], low_windows
+            )
         masks, ious, *_ = self._model.mask_decoder(
             image_embeddings=images,
-            image_positional_embeddings=self._positions.expand(len(images), -1, -1, -1),
+            image_positional_embeddings=positions,
             sparse_prompt_embeddings=corners,
             dense_prompt_embeddings=background,
             multimask_output=False,
@@ -72,12 +94,9 @@ class SamNetwork:
         return masks[:, 0, 0], ious[:, 0, 0]
 
     def _own_arguments(self, more: list[torch.Tensor]) -> dict[str, Any]:
-        match self._model:
-            case SamHQModel():
-                return {"intermediate_embeddings": more, "hq_token_only": False}
-            case Sam2Model():
-                return {"high_resolution_features": more}
-        return {}
+        if isinstance(self._model, Sam2Model):
+            return {"high_resolution_features": more}
+        return {"intermediate_embeddings": more, "hq_token_only": False}
 
 
 def to_precision(model: Any, dtype: torch.dtype) -> Any:

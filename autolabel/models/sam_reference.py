@@ -46,10 +46,11 @@ class ReferenceSegmenter:
         require_finite(out.iou_scores, "mask scores")
         whole = self._frames.masks(out.pred_masks.float(), inputs)[:, 0].cpu().numpy()
         scores = out.iou_scores[0, :, 0].float().clamp(0, 1).tolist()
-        return [_cut(*found) for found in zip(whole, boxes_xyxy_px, scores, strict=True)]
+        return [cut_to_window(*found) for found in zip(whole, boxes_xyxy_px, scores, strict=True)]
 
 
-def _cut(whole: BoolArray, box_xyxy_px: Boxes, score: float) -> Mask:
+def cut_to_window(whole: BoolArray, box_xyxy_px: Boxes, score: float) -> Mask:
+    """(H, W) pixels of a whole frame -> the Mask of the box's window."""
     height, width = whole.shape
     left, top, right, bottom = window_around(box_xyxy_px, (height, width))
     return mask_from_window(whole[top:bottom, left:right], left, top, score)
