@@ -10,17 +10,20 @@ import numpy as np
 import torch
 from encord.objects.bitmask import BitmaskCoordinates
 from numpy.typing import NDArray
-from transformers import GroundingDinoConfig, SamImageProcessorPil
+from PIL import Image
+from transformers import GroundingDinoConfig, GroundingDinoImageProcessorPil, SamImageProcessorPil
+from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoFusionLayer
 
 from autolabel.core.detections import Mask
 from autolabel.core.geometry import BoolArray, mask_to_frame, row_major_rle
 from autolabel.models.dino_layers import fuse
+from autolabel.models.pixels import normalise, resize, upload
 from autolabel.models.sam_canvas import Framing, canvas_of
 from autolabel.models.sam_masks import masks_in_windows, window_around
 from benching.agreement import Boxes, mask_iou
 from benching.contestants import coco_text
-from benching.footage import grid
+from benching.footage import drawn, grid
 from benching.meter import Meter
 from benching.speed_report import Piece
 
@@ -31,6 +34,7 @@ SIZES_PX = ((1920, 1080), (3840, 2160))
 
 
 def pieces(meter: Meter, device: torch.device, rounds: int) -> Iterator[Piece]:
+    yield preprocessing(meter, device, rounds, SIZES_PX[0])
     yield fusion(meter, device, rounds)
     for width_px, height_px in SIZES_PX:
         yield masks_to_rle(meter, device, rounds, (height_px, width_px))
@@ -39,13 +43,37 @@ def pieces(meter: Meter, device: torch.device, rounds: int) -> Iterator[Piece]:
 
 
 def taken_in_turns(
-    meter: Meter, name: str, goal: float, ways: tuple[Callable[[], object], Callable[[], object]], rounds: int
+    meter: Meter, name: str, goal: float | None, ways: tuple[Callable[[], object], Callable[[], object]], rounds: int
 ) -> Piece:
     """Each way once to warm up, then one after the other."""
     for way in ways:
         way()
     theirs, ours = zip(*([meter(way)[1] for way in ways] for _ in range(rounds)), strict=True)
     return Piece(name, goal, list(theirs), list(ours))
+
+
+def preprocessing(meter: Meter, device: torch.device, rounds: int, size_px: tuple[int, int]) -> Piece:
+    """A picture -> what the detector reads, and what the segmenter reads."""
+    (rgb,) = drawn(1, *size_px)
+    for_detector, for_segmenter = GroundingDinoImageProcessorPil(), SamImageProcessorPil()
+    mean, std = tuple(for_segmenter.image_mean), tuple(for_segmenter.image_std)
+    framing = Framing(SQUARE_PX, is_padded=True, mean=mean, std=std)
+    shortest, longest = (for_detector.size[f"{which}_edge"] for which in ("shortest", "longest"))
+    used_hw_px = get_size_with_aspect_ratio(rgb.shape[:2], shortest, longest)
+
+    def theirs() -> list[torch.Tensor]:
+        picture = Image.fromarray(rgb)
+        both = [each(images=picture, return_tensors="pt") for each in (for_detector, for_segmenter)]
+        return [inputs["pixel_values"].to(device) for inputs in both]
+
+    def ours() -> list[torch.Tensor]:
+        grey = resize(upload([rgb], device), used_hw_px)
+        return [normalise(grey, mean, std), framing.squares([rgb], device)]
+
+    name = f"preprocessing for both models, {size_px[0]}x{size_px[1]}"
+    piece = taken_in_turns(meter, name, None, (theirs, ours), rounds)
+    apart = [((a - b).abs().amax((0, 2, 3)) * a.new_tensor(std)).max() for a, b in zip(theirs(), ours(), strict=True)]
+    return replace(piece, agreement=f"off by {255 * max(map(float, apart)):.2f} grey levels at most")
 
 
 def fusion(meter: Meter, device: torch.device, rounds: int) -> Piece:

@@ -59,7 +59,7 @@ class Piece:
     """One step by itself, the public recipe's way and ours; `goal`: how many times cheaper ours was to become."""
 
     name: str
-    goal: float
+    goal: float | None
     theirs: list[Cost]
     ours: list[Cost]
     agreement: str = ""
@@ -157,5 +157,6 @@ class Report:
         yield f"|{' --- |' * 6}"
         for piece in self.pieces:
             theirs, ours = (1000 * median(map(self.seconds, costs)) for costs in (piece.theirs, piece.ours))
-            cells = [piece.name, f"{theirs:.3g}", f"{ours:.3g}", f"**{theirs / ours:.1f}**", f"{piece.goal:g}"]
+            goal = "" if piece.goal is None else f"{piece.goal:g}"
+            cells = [piece.name, f"{theirs:.3g}", f"{ours:.3g}", f"**{theirs / ours:.1f}**", goal]
             yield f"| {' | '.join([*cells, piece.agreement])} |"
