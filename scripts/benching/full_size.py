@@ -80,6 +80,10 @@ def _save_detector(name: str, folder: Path, vocabulary: Path | None) -> None:
     swin = SwinConfig(out_indices=[2, 3, 4], **SWINS[name])
     model = GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=swin))
     _draw(model, lambda name: name.endswith(("vision_param", "text_param")))
+    # Cells at the frame's edge are blanked. They answer nothing then, as with trained weights; else they may be the
+    # best of all, every one with the same box, and boxes would agree whatever came before.
+    for part in (model.model.enc_output, model.model.enc_output_norm):
+        part.bias.data.zero_()
     model.save_pretrained(folder)
     GroundingDinoProcessor(GroundingDinoImageProcessorPil(), _tokenizer(vocabulary)).save_pretrained(folder)
 
