@@ -24,6 +24,11 @@ def box_error_norm(ours: Boxes, theirs: Boxes, size_px: tuple[int, int]) -> floa
     return float(far.max(axis=2).min(axis=1).max())
 
 
+def distinct(boxes_xyxy_px: Boxes) -> int:
+    """How many of them differ by a pixel or more: agreement about one box, many times over, says little."""
+    return len(np.unique(boxes_xyxy_px.round(), axis=0))
+
+
 def mask_iou(a: BoolArray, b: BoolArray) -> float:
     """1 where both are empty."""
     union = np.count_nonzero(a | b)

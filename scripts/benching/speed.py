@@ -26,7 +26,7 @@ from autolabel.core.detections import Mask
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.errors import AutolabelError, PermanentOutOfMemoryError
 from autolabel.models import describe_device
-from benching.agreement import Boxes, box_error_norm, mask_iou
+from benching.agreement import Boxes, box_error_norm, distinct, mask_iou
 from benching.contestants import Contestant, Job, contestants
 from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
@@ -144,7 +144,7 @@ def compare(
             frames = list(zip(answers[later.name][0], answers[earlier.name][0], strict=True))
             masks = zip(windows[later.name], windows[earlier.name], strict=True)
             table[later.name].agreements[earlier.name] = Agreement(
-                boxes=sum(len(ours) for ours, _ in frames),
+                boxes=sum(distinct(ours) for ours, _ in frames),
                 box_error_norm=max(box_error_norm(*boxes, size_px) for boxes in frames),
                 mask_iou=min(mask_iou(*pair) for pair in masks),
             )

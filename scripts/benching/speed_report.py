@@ -45,7 +45,8 @@ class Case:
 class Agreement:
     """How far an answer is from another one's.
 
-    - `box_error_norm`: of our `boxes` the largest distance from the other's nearest, in fractions of the frame.
+    - `boxes`: how many distinct ones this one found.
+    - `box_error_norm`: of those the largest distance from the other's nearest, in fractions of the frame.
     - `mask_iou`: the least of all masks, each within its window.
     """
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autolabel.core.geometry import box_iou
-from benching.agreement import box_error_norm, mask_iou
+from benching.agreement import box_error_norm, distinct, mask_iou
 from benching.footage import grid
 from benching.speed_report import OURS, PUBLIC, REFERENCE, Case, Cost, Figures, Piece, Report
 
@@ -67,6 +67,13 @@ def test_boxes_are_held_against_the_nearest_and_each_of_ours_must_have_one() -> 
     assert box_error_norm(theirs, theirs[:1], (100, 200)) == pytest.approx(0.9)
     assert box_error_norm(theirs, theirs[:0], (100, 200)) == 1
     assert box_error_norm(theirs[:0], theirs, (100, 200)) == 0
+
+
+def test_the_same_box_again_is_no_further_evidence() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0.2, 10, 10], [0, 0, 12, 10]], np.float32)
+
+    assert distinct(boxes) == 2
+    assert distinct(boxes[:0]) == 0
 
 
 def test_masks_without_a_pixel_agree_with_each_other_only() -> None:
