@@ -9,22 +9,13 @@ from collections.abc import Callable
 from statistics import median
 from time import process_time
 
-import cv2
-import numpy as np
 import pytest
 from encord.objects.bitmask import BitmaskCoordinates
 
 from autolabel.core.geometry import BoolArray, row_major_rle
+from benching.pieces import mask_of_third
 
 ROUNDS = 9
-
-
-def ragged_mask(width_px: int, height_px: int) -> BoolArray:
-    """A third of the frame or so, with a ragged border and holes."""
-    noise = np.random.default_rng(0).normal(size=(height_px, width_px)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), height_px / 60)
-    ragged: BoolArray = smooth + cv2.GaussianBlur(noise, (0, 0), 2) / 60 > 0.4 * smooth.std()
-    return ragged
 
 
 def cpu_ms(call: Callable[[], object]) -> float:
@@ -42,7 +33,7 @@ def by_sdk(pixels: BoolArray) -> str:
 
 @pytest.mark.parametrize(("width_px", "height_px"), [(1920, 1080), (3840, 2160)])
 def test_a_masks_text_is_the_sdks_byte_for_byte(width_px: int, height_px: int) -> None:
-    pixels = ragged_mask(width_px, height_px)
+    pixels = mask_of_third(width_px, height_px)
 
     assert row_major_rle(pixels) == by_sdk(pixels)
 
