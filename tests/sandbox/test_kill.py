@@ -14,7 +14,8 @@ import pytest
 from sandbox.commands import Command, Label, assert_same_labels, kill_all
 
 # One push of the 12-frame demo takes about 7 s here, most of it loading; moments are spread over all of it.
-KILLS = 20
+# T1r of the harness has the larger amounts.
+KILLS = 8
 SPAN_S = 7.0
 SEED = 20261121
 
@@ -62,7 +63,7 @@ def test_pushes_killed_in_the_middle_of_their_writes_end_with_the_same_labels(
     assert_same_labels(push.sandbox, undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
     push: Command, undisturbed: list[Label], seed: int
 ) -> None:
