@@ -46,7 +46,7 @@ class RunningSandbox:
     pid: int
 
     def admin(self, method: str, path: str, json: Any = None) -> Any:
-        answer = requests.request(method, f"{self.domain}/admin/{path}", json=json, timeout=10)
+        answer = requests.request(method, f"{self.domain}/admin/{path}", json=json, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
