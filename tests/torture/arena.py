@@ -96,6 +96,8 @@ class Match:
         wanted, follows = f'"{self.project}"', False
         with (self.arena.folder / "log.jsonl").open(encoding="utf-8") as log:
             for line in log:
+                if not line.endswith("\n"):
+                    return  # it is just being written
                 if '"kind":"event"' in line:
                     if wanted in line:
                         follows = True
