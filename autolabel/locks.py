@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from autolabel.errors import TransientBusyError, TransientError
 
+HOLDER_LOOKS, HOLDER_PAUSE_S = 100, 0.02
 DEVICES = {"auto": "cuda:0", "cuda": "cuda:0"}
 """Other names of a device, as far as two runs could meet on it."""
 
@@ -27,12 +29,21 @@ def hold(path: Path, holder: str, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise TransientBusyError(file.read().strip() or "another run") from None
+            raise TransientBusyError(_holder(file)) from None
         file.truncate(0)
         file.write(f"{holder} (process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')})\n")
         file.flush()
         yield
+
+
+def _holder(file: IO[str]) -> str:
+    """Who took a lock last. Whoever took it just now says so a moment later."""
+    for _ in range(HOLDER_LOOKS):
+        file.seek(0)
+        if text := file.read().strip():
+            return text
+        time.sleep(HOLDER_PAUSE_S)
+    return "another run"
 
 
 def project_lock(home: Path, project_hash: str) -> Path:

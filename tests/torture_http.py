@@ -136,7 +136,7 @@ class Bench:
         return None
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
-        answer = requests.request(method, f"{self.domain}/admin/{path}", json=body, timeout=10)
+        answer = requests.request(method, f"{self.domain}/admin/{path}", json=body, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

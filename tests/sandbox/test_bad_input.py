@@ -40,8 +40,9 @@ def test_a_key_that_may_not_see_the_files_ends_the_push_and_sets_no_row_aside(pu
     push.sandbox.fault("status", status=403, times=999, match={"path_contains": "get-bulk"})
     done = push("push", "--yes", "--project", push.project)
     print(f"exit {done.returncode}: {done.stdout} {done.stderr}")
-    assert (done.returncode, len(done.stderr.strip().splitlines())) == (1, 1)
-    assert "its owner may label in this project and see its files" in done.stderr
+    *progress, line = done.stderr.strip().splitlines()  # progress may be there, on a busy machine
+    assert (done.returncode, any("error" in one for one in progress)) == (1, False)
+    assert "its owner may label in this project and see its files" in line
     push.sandbox.admin("DELETE", "faults")
     assert push.push()["set_aside"] == {}
 

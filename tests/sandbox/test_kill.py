@@ -14,7 +14,8 @@ import pytest
 from sandbox.commands import Command, Label, assert_same_labels, kill_all
 
 # One push of the 12-frame demo takes about 7 s here, most of it loading; moments are spread over all of it.
-KILLS = 20
+# T1r of the harness has the larger amounts.
+KILLS = 8
 SPAN_S = 7.0
 SEED = 20261121
 
@@ -62,7 +63,7 @@ def test_pushes_killed_in_the_middle_of_their_writes_end_with_the_same_labels(
     assert_same_labels(push.sandbox, undisturbed)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
     push: Command, undisturbed: list[Label], seed: int
 ) -> None:
@@ -76,7 +77,7 @@ def test_a_push_whose_inference_process_is_killed_ends_with_the_same_labels(
                 child.kill()
                 killed += 1
         time.sleep(0.05)
-    process.wait(120)
+    process.wait(600)
     print(f"inference process killed {killed} times")
     result = push.push()
     assert (result["exit"], result["pending"], result["set_aside"]) == (0, 0, {})
@@ -96,9 +97,9 @@ def test_the_inference_process_and_what_decodes_for_it_die_with_their_parents(pu
     while (child := inference_process(process.pid)) is None or (decoder := decoding_process(child.pid)) is None:
         time.sleep(0.02)
     os.kill(process.pid if killed == "push" else child.pid, signal.SIGKILL)
-    decoder.wait(timeout=20)
+    decoder.wait(timeout=60)
     if killed == "push":
         process.wait()
-        child.wait(timeout=20)
+        child.wait(timeout=60)
     else:
         kill_all(process)

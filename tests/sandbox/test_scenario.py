@@ -60,7 +60,7 @@ def test_frames_of_a_group_are_drawn_in_their_own_size(rows: list[LabelRowV2]) -
     for row in rows[40:45]:
         row.initialise_labels(include_signed_url=True)
         for view in row.get_frame_views():
-            picture = requests.get(str(view.data_link), timeout=10).content
+            picture = requests.get(str(view.data_link), timeout=60).content
             assert int.from_bytes(picture[16:20]) == view.width
             assert int.from_bytes(picture[20:24]) == view.height
             sizes.add((row.data_hash, view.width, view.height))

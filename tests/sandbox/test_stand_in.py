@@ -103,7 +103,7 @@ def test_a_body_other_than_the_signed_one_is_refused(demo_sandbox: RunningSandbo
         "Signature": "encord-sig=:AAAA:",
     }
     envelope = {"query_type": "labelrow", "query_method": "GET", "values": {}}
-    answer = requests.post(demo_sandbox.domain + path, headers=headers, json=envelope, timeout=5)
+    answer = requests.post(demo_sandbox.domain + path, headers=headers, json=envelope, timeout=60)
     assert answer.json().get("response", answer.json()) in (
         ["AUTHENTICATION_ERROR"],
         {"message": "the signature does not fit the request"},

@@ -99,16 +99,16 @@ def test_the_frames_of_a_group_have_a_size_a_name_and_a_url_each(project: Projec
         (90, 160, "b.jpg", "image/jpeg"),
     ]
     for view, name in zip(views, ("a.png", "b.jpg"), strict=True):
-        assert requests.get(str(view.data_link), timeout=5).content == (tmp_path / name).read_bytes()
+        assert requests.get(str(view.data_link), timeout=60).content == (tmp_path / name).read_bytes()
         assert row.get_frame_metadata(view.frame).image_hash == view.image_hash
     assert row.data_link is None
 
 
 def test_a_video_is_downloaded_whole_and_in_ranges(project: Project, tmp_path: Path) -> None:
     url = str(row_of(project, VIDEO).data_link)
-    whole = requests.get(url, timeout=5)
+    whole = requests.get(url, timeout=60)
     assert (whole.headers["Content-Type"], whole.content) == ("video/mp4", (tmp_path / "v.mp4").read_bytes())
-    part = requests.get(url, headers={"Range": "bytes=100-"}, timeout=5)
+    part = requests.get(url, headers={"Range": "bytes=100-"}, timeout=60)
     assert (part.status_code, part.content) == (206, whole.content[100:])
 
 
@@ -135,9 +135,9 @@ def test_children_and_videos_have_signed_urls_and_a_group_has_none(
     with pytest.warns(DeprecationWarning, match="not supported"):
         assert group.get_signed_url() is None
     for child in group.get_child_items(get_signed_urls=True):
-        assert requests.get(str(child.get_signed_url()), timeout=5).content == (tmp_path / child.name).read_bytes()
+        assert requests.get(str(child.get_signed_url()), timeout=60).content == (tmp_path / child.name).read_bytes()
     for item, frames in ((sequence, 3), (video, 50)):
-        (tmp_path / "got.mp4").write_bytes(requests.get(str(item.get_signed_url()), timeout=5).content)
+        (tmp_path / "got.mp4").write_bytes(requests.get(str(item.get_signed_url()), timeout=60).content)
         assert len(levels(tmp_path / "got.mp4")) == frames
 
 
@@ -145,13 +145,13 @@ def test_a_project_hands_out_its_data(sandbox: RunningSandbox, project: Project,
     group, _, video = project.list_label_rows_v2()
     nothing, images = project.get_data(group.data_hash, get_signed_url=True)
     assert nothing is None
-    assert [requests.get(i["file_link"], timeout=5).content for i in images or []] == [
+    assert [requests.get(i["file_link"], timeout=60).content for i in images or []] == [
         (tmp_path / name).read_bytes() for name in ("a.png", "b.jpg")
     ]
     found, nothing = project.get_data(video.data_hash, get_signed_url=True)
     assert nothing is None
     assert found is not None
-    assert requests.get(found["file_link"], timeout=5).content == (tmp_path / "v.mp4").read_bytes()
+    assert requests.get(found["file_link"], timeout=60).content == (tmp_path / "v.mp4").read_bytes()
 
 
 def test_folders_list_what_is_in_them(sandbox: RunningSandbox, project: Project) -> None:
@@ -272,10 +272,10 @@ def test_a_person_draws_edits_and_deletes_on_a_frame(sandbox: RunningSandbox, pr
 def test_faults_meet_videos_and_frames_too(sandbox: RunningSandbox, project: Project) -> None:
     urls = [str(row_of(project, GROUP).get_frame_view(1).data_link), str(row_of(project, VIDEO).data_link)]
     sandbox.fault("expire_url", times=2, match={"path_contains": "/blobs/"})
-    assert [requests.get(url, timeout=5).status_code for url in [*urls, *urls]] == [403, 403, 200, 200]
+    assert [requests.get(url, timeout=60).status_code for url in [*urls, *urls]] == [403, 403, 200, 200]
     sandbox.fault("truncate", match={"path_contains": "/blobs/"})
     with pytest.raises(requests.RequestException):
-        requests.get(urls[1], timeout=5)
+        requests.get(urls[1], timeout=60)
 
 
 def test_turned_and_odd_frames_are_reported_as_seen(sandbox: RunningSandbox, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 import requests
@@ -34,7 +33,7 @@ from autolabel.sandbox.store import (
 )
 from autolabel.sandbox.workflow import new_stages, new_tasks
 from evidence import Book, Json, Platform, drawn_in, read_ledger, read_log
-from torture import pushes
+from torture import pushes, scratch
 from torture.pushes import Job
 
 USER = "prelabel-service@example.com"
@@ -97,6 +96,8 @@ class Match:
         wanted, follows = f'"{self.project}"', False
         with (self.arena.folder / "log.jsonl").open(encoding="utf-8") as log:
             for line in log:
+                if not line.endswith("\n"):
+                    return  # it is just being written
                 if '"kind":"event"' in line:
                     if wanted in line:
                         follows = True
@@ -171,7 +172,7 @@ def arena(folder: Path, projects: int) -> Iterator[Arena]:
 def arena_for(test: str, projects: int) -> Iterator[Arena]:
     """In a folder of its own that goes away with it."""
     pushes.prepare()
-    with TemporaryDirectory(prefix=f"torture {test} ") as folder, arena(Path(folder), projects) as ground:
+    with scratch.folder(f"torture {test} ") as folder, arena(Path(folder), projects) as ground:
         yield ground
 
 

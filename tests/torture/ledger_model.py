@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import Ledger
 from autolabel.states import ENDS, SETTLED, Chunk, Job, Move, Record, State
 from history import STEPS
+from torture import scratch
 
 STEPS_AN_EXAMPLE = 50
 LEASE_S = 10.0
@@ -75,7 +75,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(prefix="torture T8 ")
+        self.folder = scratch.folder("torture T8 ")
         self.model = Model()
         self.held: Mapping[str, Record] = {}
         self.ledger = self._open()

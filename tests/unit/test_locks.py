@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,17 @@ def test_a_lock_that_is_held_alone_is_refused_naming_its_holder(tmp_path: Path) 
         pass
     with hold(path, "run r2"):
         pass
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "project.lock"
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        naming = threading.Timer(0.1, lambda: path.write_text("run r1"))
+        naming.start()
+        with pytest.raises(TransientBusyError, match=r"^run r1"), hold(path, "run r2"):
+            pass
+        naming.join()
 
 
 def test_those_that_share_a_lock_keep_out_whoever_wants_it_alone(tmp_path: Path) -> None:
