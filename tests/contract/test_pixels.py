@@ -7,22 +7,23 @@ import pytest
 import torch
 from PIL import Image
 
-from autolabel.models.pixels import normalise, resize, upload
+from autolabel.models.pixels import interpolated, normalise, resize, upload
 from pictures import two_swabs
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("size_px", [(1920, 1080), (640, 480), (97, 211), (33, 500)])
-@pytest.mark.parametrize("target_hw_px", [(750, 1333), (256, 455), (100, 40), (1080, 1920)])
+@pytest.mark.parametrize("size_px", [(1280, 720), (640, 480), (97, 211), (33, 500)])
+@pytest.mark.parametrize("target_hw_px", [(576, 1024), (256, 455), (100, 40)])
 def test_resizing_is_pillows_within_one_grey_level(size_px: tuple[int, int], target_hw_px: tuple[int, int]) -> None:
     noise = np.random.default_rng(7).integers(0, 256, (size_px[1], size_px[0], 3), np.uint8)
     for image in (noise, two_swabs(*size_px)):
-        ours = resize(upload([image], CPU), target_hw_px)[0].permute(1, 2, 0).numpy()
+        ours = interpolated(upload([image], CPU), target_hw_px)[0].permute(1, 2, 0).numpy()
         pillow = np.asarray(Image.fromarray(image).resize(target_hw_px[::-1], Image.Resampling.BILINEAR))
 
         assert np.abs(ours - pillow).max() <= 1
         assert (ours == ours.round()).all()
+        np.testing.assert_array_equal(resize(upload([image], CPU), target_hw_px)[0].permute(1, 2, 0), pillow)
 
 
 def test_pictures_keep_their_order_and_channels() -> None:
