@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -45,17 +46,15 @@ class Deadline:
         self.passed = False
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(limit_s, self._end)
-        self._timer.daemon = True
 
     def __enter__(self) -> Deadline:
         self._of_thread.now = self
-        self._timer.start()
+        _keeper.add(self, time.monotonic() + self.limit_s)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._of_thread.now = None
-        self._timer.cancel()
+        _keeper.drop(self)
         with self._lock:
             for watched in self._sockets:
                 watched.close()
@@ -73,12 +72,50 @@ class Deadline:
                 raise HTTPError("the deadline has passed")  # of the kind that nobody repeats
             deadline._sockets.append(socket.socket(fileno=os.dup(opened.fileno())))  # TLS takes the original over
 
-    def _end(self) -> None:
+    def end(self) -> None:
         with self._lock:
             self.passed = True
             for watched in self._sockets:
                 with suppress(OSError):  # the other side was quicker
                     watched.shutdown(socket.SHUT_RDWR)
+
+
+class Keeper:
+    """The thread that ends deadlines when they are due: one for all, since a start takes longer than a request."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._ends_s: dict[Deadline, float] = {}
+        self._wakes_s = 0.0
+        self._thread: threading.Thread | None = None
+
+    def add(self, deadline: Deadline, ends_s: float) -> None:
+        with self._changed:
+            self._ends_s[deadline] = ends_s
+            if self._thread is None or not self._thread.is_alive():  # a fork leaves it behind
+                self._thread = threading.Thread(target=self._keep, name="deadlines", daemon=True)
+                self._thread.start()
+            elif ends_s < self._wakes_s:
+                self._changed.notify()
+
+    def drop(self, deadline: Deadline) -> None:
+        with self._changed:
+            self._ends_s.pop(deadline, None)
+
+    def _keep(self) -> None:
+        while True:
+            with self._changed:
+                self._wakes_s = min(self._ends_s.values(), default=math.inf)
+                if (left_s := self._wakes_s - time.monotonic()) > 0:
+                    self._changed.wait(None if left_s == math.inf else left_s)
+                due = [one for one, ends_s in self._ends_s.items() if ends_s <= time.monotonic()]
+                for one in due:
+                    del self._ends_s[one]
+            for one in due:
+                one.end()
+
+
+_keeper = Keeper()
 
 
 class WatchedConnection(HTTPConnection):
