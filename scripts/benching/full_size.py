@@ -84,6 +84,10 @@ def _save_detector(name: str, folder: Path, vocabulary: Path | None) -> None:
     # best of all, every one with the same box, and boxes would agree whatever came before.
     for part in (model.model.enc_output, model.model.enc_output_norm):
         part.bias.data.zero_()
+    # Proposals are ranked, and random ones hold near-ties that rounding breaks either way. Queries with a content of
+    # their own would answer otherwise by rank; with one content a tie changes the order of the answers alone.
+    content = model.model.query_position_embeddings.weight
+    content.data[:] = content.data[:1].clone()
     model.save_pretrained(folder)
     GroundingDinoProcessor(GroundingDinoImageProcessorPil(), _tokenizer(vocabulary)).save_pretrained(folder)
 
