@@ -87,6 +87,11 @@ class Room:
         for start in range(0, len(frames), step):
             yield frames[start : start + step]
 
+    def shrink(self, frames: Sequence[tuple[int, RGB]], fits: int) -> None:
+        """So many frames were too many; from the next question on `fits` of that size go together."""
+        size = frames[0][1].shape
+        self._fits[size] = min(fits, self._fits.get(size, self._most))
+
 
 def frames_that_fit(free_bytes: int, frame_bytes: int, most: int) -> int:
     """Of pictures that take `frame_bytes` each; at least one, since one is tried in any case."""
@@ -106,7 +111,7 @@ def infer_batches(
     for batch in batches:
         failures |= batch.failures
         frames = [(picture.index, picture.image) for picture in batch.pictures]
-        answers = [answer for part in room.split(frames) for answer in _infer_in_memory(part, infer_frames)]
+        answers = [answer for part in room.split(frames) for answer in _infer_in_memory(part, infer_frames, room)]
         for picture, answer in zip(batch.pictures, answers, strict=True):
             if isinstance(answer, ClipFailure):
                 failures[picture.position] = answer
@@ -122,7 +127,9 @@ def run_clips(
     return infer_batches(clips, decode_batches(clips, reader, batch_frames), infer_frames, Room(batch_frames))
 
 
-def _infer_in_memory(frames: Sequence[tuple[int, RGB]], infer_frames: InferFrames) -> list[FrameLabels | ClipFailure]:
+def _infer_in_memory(
+    frames: Sequence[tuple[int, RGB]], infer_frames: InferFrames, room: Room
+) -> list[FrameLabels | ClipFailure]:
     """Where the device has too little memory for the batch, its halves; a frame too large alone has no answer."""
     try:
         return list(infer_frames(frames))
@@ -130,7 +137,8 @@ def _infer_in_memory(frames: Sequence[tuple[int, RGB]], infer_frames: InferFrame
         if len(frames) == 1:
             return [ClipFailure(Reason.OOM, str(exc))]
     half = len(frames) // 2
-    return _infer_in_memory(frames[:half], infer_frames) + _infer_in_memory(frames[half:], infer_frames)
+    room.shrink(frames, half)
+    return _infer_in_memory(frames[:half], infer_frames, room) + _infer_in_memory(frames[half:], infer_frames, room)
 
 
 def _decode(

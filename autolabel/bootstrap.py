@@ -301,7 +301,7 @@ def _opened(
         retractor: Retractor = EncordRetractor(connection)
         inference = stack.enter_context(closing(_inference(settings, recipe, meter := Meter(), is_reference)))
         spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
-        ports = Ports(source, sink, ledger, inference, spool, meter)
+        ports = Ports(source, sink, ledger, inference, spool, meter, is_reference)
         yield Session(run_id, project, recipe, left, ports, retractor, settings)
 
 

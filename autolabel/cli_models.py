@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,14 +48,10 @@ def pull(
     config: Config = None,
 ) -> None:
     """Download weights into the hub's cache, so that runs need no network; says size and licence before."""
-    from autolabel.models.weights import download, find
-    from autolabel.stock import describe
+    from autolabel.models.weights import find, is_hub_id
 
     for name in _chosen(weights, config):
-        if (place := find(name)) is None:
-            typer.echo(f"{name}: {describe(name)}; downloading")
-            place = download(name, is_quiet=not sys.stderr.isatty())
-        typer.echo(f"{name}: at {place}")
+        typer.echo(f"{name}: at {_completed(name) if is_hub_id(name) else find(name)}")
 
 
 @models.command()
@@ -88,3 +85,19 @@ def _chosen(weights: str | None, config: str | None) -> list[str]:
     if weights is not None and config is not None:
         raise PermanentUsageError("give either weights or --config")
     return [weights] if weights is not None else weights_of(config or read_settings().config)
+
+
+def _completed(hub_id: str) -> Path:
+    """What is here may have been left half by something else, so the hub is asked in any case."""
+    from autolabel.models.weights import download, find
+    from autolabel.stock import describe
+
+    place = find(hub_id)
+    typer.echo(f"{hub_id}: {describe(hub_id)}; {'asking the hub whether all is here' if place else 'downloading'}")
+    try:
+        return download(hub_id, is_quiet=not sys.stderr.isatty())
+    except PermanentModelError as error:
+        if place is None:
+            raise
+        typer.echo(f"what is here was left as it is, since the hub does not answer: {error}", err=True)
+        return place

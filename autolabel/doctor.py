@@ -22,6 +22,7 @@ from autolabel.sync import GUARD_ROWS
 
 NO_PROJECT = "00000000-0000-0000-0000-000000000000"
 SKEW_WARN_S, SKEW_FAIL_S = 30, 300  # signed messages of the platform are refused after 300 s
+USUAL_MEDIA_BYTES = 50_000_000
 LIBRARIES = ("torch", "transformers", "encord", "segment-anything")
 
 
@@ -131,7 +132,7 @@ def check_disk(settings: Settings) -> Check:
     rows = settings.download_threads + 4 * settings.batch_frames + max(GUARD_ROWS, 2 * settings.write_rows)
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free at {home}"
-    if free < rows * settings.max_media_bytes:
+    if free < rows * min(settings.max_media_bytes, USUAL_MEDIA_BYTES):
         need = f"the files of {rows} label rows may lie there, each up to {settings.max_media_bytes / 1e6:.0f} MB"
         return Check(Level.WARN, "disk", f"{text}, but {need}: make room, or lower AUTOLABEL_MAX_MEDIA_BYTES")
     return _ok("disk", text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -32,7 +32,7 @@ def prefetch(
     threads: int,
     ahead: int,
     abandon: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[T, R]]:
+) -> Generator[tuple[T, R]]:
     """Fetch items on threads, at most `ahead` at a time, and yield them in order. The first error ends it.
 
     What is under way is waited for; where it is not wanted any more, `abandon` is called first, to make that short.

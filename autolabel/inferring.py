@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from PIL import Image
 
-from autolabel.core.assemble import Assembly, Follow, Instance, assemble
+from autolabel.core.assemble import Assembly, Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, Asking, ask_alone, in_batches, prefetch
@@ -138,9 +139,12 @@ class Inferring:
             threads = min(options.download_threads, LONG_ROWS_AHEAD) if is_long else options.download_threads
             self._eyes.meter.on_threads(Stage.DOWNLOAD, threads)
             ahead = threads + (0 if is_long else 2 * size)
-            fetched = prefetch(claimed(rows), self._fetch, threads, ahead, self._eyes.abandon)
-            batches = in_batches(self._parts(fetched), size, lambda part: part.weight)
-            with closing(self._answered(batches, questions)) as answered:
+            with (
+                closing(prefetch(claimed(rows), self._fetch, threads, ahead, self._eyes.abandon)) as fetched,
+                closing(
+                    self._answered(in_batches(self._parts(fetched), size, attrgetter("weight")), questions)
+                ) as answered,
+            ):
                 for batch, answers in answered:
                     yield from self._trusted(list(self._keep(batch, answers)))
                     on_step(self._tally)
@@ -314,7 +318,10 @@ class Inferring:
                 self._eyes.ledger.start_attempt(self._job, self._run_id, data_hashes)
 
     def _answer(self) -> tuple[_Batch, list[ClipAnswer]]:
+        """Files go away with failures, which other open questions may be about: these are answered first."""
         answers = self._asking.answer() if self._open[0].asked else []
+        if any(isinstance(it, ClipFailure) for it in answers) or any(part.failure for part in self._open[0].ended):
+            self._asking.settle()
         return self._open.popleft(), answers
 
     def _keep(self, batch: _Batch, answers: Sequence[ClipAnswer]) -> Iterator[Inferred]:
@@ -328,7 +335,6 @@ class Inferring:
         ]
         failures = {part.row: answer for part, answer in found if isinstance(answer, ClipFailure)}
         if failures:
-            self._asking.settle()  # before files go away that other open questions are about
             self._eyes.ledger.give_back_attempt(self._job, self._run_id, [row.data_hash for row in failures])
         chunks = [
             Chunk(part.row.data_hash, answer, part.ends_row)
@@ -338,9 +344,7 @@ class Inferring:
         kept = self._record(chunks)
         for row, failure in failures.items():
             yield from self._end(row, failure)
-        for part, _ in found:
-            if part.row in failures:
-                continue
+        for part in (part for part, _ in found if part.row not in failures):
             if part.row.data_hash not in kept:
                 self._lose(part.row)
             elif part.ends_row:
@@ -379,18 +383,15 @@ class Inferring:
 
     def _give_up(self, row: LabelRow) -> None:
         self._failed.add(row.data_hash)
-        if clips := self.clips.pop(row.data_hash, []):
+        for clip in self.clips.pop(row.data_hash, []):
             self._asking.settle()
-        for clip in clips:
             clip.path.unlink(missing_ok=True)
 
 
 def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
     """What the stored detections of a row come to; `samples_per_second`: of a video, None for pictures."""
-    follow: Follow | None = None
-    min_track = 1
-    if samples_per_second is not None:
-        follow, min_track = by_class(partial(BoxTracker, samples_per_second)), recipe.config.min_track
+    follow = None if samples_per_second is None else by_class(partial(BoxTracker, samples_per_second))
+    min_track = recipe.config.min_track if follow else 1
     return assemble(ledger.detections(recipe.id, data_hash), recipe.shapes, recipe.id, data_hash, follow, min_track)
 
 

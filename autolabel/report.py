@@ -124,6 +124,7 @@ def push_page(
             ("project", project.project_hash),
             ("autolabel", version("autolabel")),
             *_speed(summary["speed"]),
+            *([("models", "by transformers' own code (--reference)")] if summary["reference"] else []),
         ],
         rows=row_lines(summary),
         rows_title="label rows",

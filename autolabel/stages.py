@@ -11,8 +11,9 @@ from typing import Any
 
 
 class Stage(StrEnum):
-    """What a frame goes through, in this order; `RECORD` is what keeps the ledger before and after inference."""
+    """What a frame goes through, in this order, once models are loaded; `RECORD` is the ledger around inference."""
 
+    LOAD = "load"
     DOWNLOAD = "download"
     DECODE = "decode"
     INFER = "infer"
@@ -22,6 +23,7 @@ class Stage(StrEnum):
 
 
 STAGE_TEXT = {
+    Stage.LOAD: ("loading the models", "was"),
     Stage.DOWNLOAD: ("downloads", "were"),
     Stage.DECODE: ("decoding", "was"),
     Stage.INFER: ("the models", "were"),

@@ -36,7 +36,10 @@ WRITE_FRAMES_A_ROW = 25
 
 @dataclass(frozen=True)
 class Ports:
-    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards."""
+    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards.
+
+    `is_reference`: the models answer by transformers' own code.
+    """
 
     source: Source
     sink: Sink
@@ -44,6 +47,7 @@ class Ports:
     inference: Inference
     spool: Path
     meter: Meter = field(default_factory=Meter)
+    is_reference: bool = False
 
 
 class Run:
@@ -134,6 +138,7 @@ class Run:
             "inferred_frames": tally.inferred_frames,
             "stopped_by": tally.stopped_by,
             "speed": tally.speed,
+            "reference": self._ports.is_reference,
         }
 
     def _leave(self) -> None:

@@ -111,7 +111,7 @@ class InferenceProcess:
         return times_s
 
     def _ask_loaded(self, name: str, argument: Any, limit_s: float) -> Callable[[], Any]:
-        child = self._child or self._start_loaded()
+        child = self._child or self._loaded()
         future = child.ask((name, argument), limit_s)
 
         def answer() -> Any:
@@ -127,6 +127,10 @@ class InferenceProcess:
             return reply.value
 
         return answer
+
+    def _loaded(self) -> _Child:
+        with self._meter.at(Stage.LOAD):
+            return self._start_loaded()
 
     def _start_loaded(self) -> _Child:
         died = None

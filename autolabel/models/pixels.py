@@ -30,8 +30,8 @@ def resize(pixels: torch.Tensor, size_hw_px: tuple[int, int]) -> torch.Tensor:
         return pixels.float()
     if pixels.device.type == "cpu":
         frames = [Image.fromarray(frame) for frame in pixels.permute(0, 2, 3, 1).numpy()]
-        resized = np.stack([frame.resize(size_hw_px[::-1], Image.Resampling.BILINEAR) for frame in frames])
-        return torch.from_numpy(resized).permute(0, 3, 1, 2).float()
+        resized = [np.asarray(frame.resize(size_hw_px[::-1], Image.Resampling.BILINEAR)) for frame in frames]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()
     return interpolated(pixels, size_hw_px)
 
 

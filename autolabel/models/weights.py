@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,7 +69,7 @@ def is_hub_id(weights: str) -> bool:
     """Whether they come from the hub. What lies on this disk by that name goes before a hub id."""
     if weights.startswith(BUNDLED) or Path(weights).suffix == CHECKPOINT:
         return False
-    return HUB_ID.fullmatch(weights) is not None and not Path(weights).expanduser().is_dir()
+    return HUB_ID.fullmatch(weights) is not None and not _local(weights).is_dir()
 
 
 def download(hub_id: str, files: tuple[str, ...] = WEIGHT_FILES, *, is_quiet: bool = True) -> Path:
@@ -148,6 +149,9 @@ def _opens(path: Path) -> bool:
                 return True
         if path.suffix == ".json":
             json.loads(path.read_bytes())
+        if path.suffix == CHECKPOINT:  # an archive has its table at its end; before torch 1.6 they were plain pickles
+            with path.open("rb") as file:
+                return zipfile.is_zipfile(file) or (file.seek(0) == 0 and file.read(1) == b"\x80")
     except (SafetensorError, ValueError):
         return False
     return True
@@ -156,16 +160,28 @@ def _opens(path: Path) -> bool:
 def _local(weights: str) -> Path:
     if weights.startswith(BUNDLED):
         return Path(__file__).parent / "demo" / weights.removeprefix(BUNDLED)
-    return Path(weights).expanduser()
+    try:
+        return Path(weights).expanduser()
+    except RuntimeError:  # of somebody who is not known here
+        return Path(weights)
 
 
 def _is_complete(place: Path, files: tuple[str, ...]) -> bool:
     if place.suffix == CHECKPOINT:
         return place.is_file()
-    needs_weights = "*.safetensors" in files
-    return (place / "config.json").is_file() and (
-        not needs_weights or any(path.is_file() for path in place.glob("*.safetensors"))
-    )
+    asked = {path for pattern in files for path in place.glob(pattern)}  # a link whose blob was deleted is one too
+    asked |= {place / "config.json", *(_shards(place) if "*.safetensors" in files else ())}
+    return all(path.is_file() for path in asked)
+
+
+def _shards(place: Path) -> set[Path]:
+    """The files that hold the weights: those of the index, or the one of the usual name where there is none."""
+    index = place / "model.safetensors.index.json"
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        names = {path.name for path in place.glob("*.safetensors")} or {"model.safetensors"}
+    return {place / name for name in names}
 
 
 def _nothing_at(weights: str) -> str:

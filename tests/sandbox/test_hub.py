@@ -40,13 +40,24 @@ def test_pulled_weights_are_whole_need_no_network_and_are_mended_by_pulling_agai
         mended = models(tmp_path, "pull", HUB_ID, hub=hub)
 
     assert pulled.stdout.startswith(f"{HUB_ID}: size and licence not in the catalogue, see https://")
-    assert again.stdout == mended.stdout.splitlines(keepends=True)[-1] == f"{HUB_ID}: at {cached(tmp_path, '')}\n"
+    for done in (again, mended):
+        assert done.stdout.splitlines()[-1] == f"{HUB_ID}: at {cached(tmp_path, '')}"
     assert not cached(tmp_path, "model.bin").exists()
     assert all(line.startswith("as published ") for line in whole.stdout.splitlines()[:-1])
     assert whole.stdout.splitlines()[-1] == f"{HUB_ID}: digest {weights_digest('bundled:detector')}"
     assert (damaged.returncode, damaged.stderr.count("\n")) == (1, 1)
     assert f"{HUB_ID} is damaged: delete {blob} and get it anew" in damaged.stderr
     assert models(tmp_path, "verify", HUB_ID).stdout == whole.stdout
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "processor_config.json", "model.safetensors"])
+def test_whatever_file_is_missing_or_damaged_is_mended_as_the_check_advises(tmp_path: Path, name: str) -> None:
+    with serving(HUB_ID, files_of(locate("bundled:detector"))) as hub:
+        models(tmp_path, "pull", HUB_ID, hub=hub)
+        cached(tmp_path, name).resolve().unlink()
+        models(tmp_path, "pull", HUB_ID, hub=hub)
+
+    assert models(tmp_path, "verify", HUB_ID).stdout.splitlines()[-1].startswith(f"{HUB_ID}: digest ")
 
 
 def test_gated_weights_say_in_one_line_what_to_do(tmp_path: Path) -> None:

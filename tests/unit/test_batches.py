@@ -78,3 +78,20 @@ def test_without_a_memory_to_measure_no_frame_goes_alone(tmp_path: Path) -> None
     clips, device = [spooled(tmp_path, 8)], Device(10**6)
     infer_batches(clips, decode_batches(clips, BlackReader(), 8), device, Room(3))
     assert device.batches == [3, 3, 2]
+
+
+def test_a_shortage_is_met_once_and_remembered_for_pictures_of_that_size(tmp_path: Path) -> None:
+    class Short(Device):
+        refused = 0
+
+        def __call__(self, frames: Sequence[tuple[int, RGB]]) -> list[FrameLabels]:
+            try:
+                return super().__call__(frames)
+            except PermanentOutOfMemoryError:
+                self.refused += 1
+                raise
+
+    device, clips = Short(400), [spooled(tmp_path, 48)]
+    infer_batches(clips, decode_batches(clips, BlackReader(), 8), device, Room(8))
+    assert device.refused == 1
+    assert device.batches[-3:] == [4, 4, 4]

@@ -80,9 +80,9 @@ def test_the_worst_finding_of_the_ontology_is_told() -> None:
 
 
 def test_a_disk_that_cannot_hold_what_runs_ahead_is_a_warning(tmp_path: Path) -> None:
-    assert check_disk(settings(tmp_path / "not" / "yet", max_media_bytes=1)).level == Level.OK
-    check = check_disk(settings(tmp_path, max_media_bytes=10**18))
-    assert (check.level, "the files of 148 label rows may lie there" in check.text) == (Level.WARN, True)
+    assert check_disk(settings(tmp_path / "not" / "yet")).level == Level.OK
+    check = check_disk(settings(tmp_path, batch_frames=10**9))
+    assert (check.level, "the files of 4000000116 label rows may lie there" in check.text) == (Level.WARN, True)
 
 
 def test_without_key_and_network_the_rest_is_still_told(tmp_path: Path) -> None:

@@ -126,6 +126,18 @@ def test_a_signal_gives_every_open_attempt_back(tmp_path: Path) -> None:
     assert inference.counted() == {}
 
 
+def test_a_signal_gives_attempts_back_while_rows_beside_a_bad_one_wait_for_the_next_answer(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    inference = WatchedInference(ledger)
+    inference.fails_at = 1
+    inference.dies_at = 2
+    rows = [make_row(name, frames=2, data_type="image_group") for name in "ab"]
+    film = make_row("film", data_type="video", frames=40, frames_per_second=25.0)
+    with pytest.raises(Interrupted):
+        look(tmp_path, inference, ledger, *rows, film)
+    assert inference.counted() == {}
+
+
 @pytest.mark.parametrize(("frames", "batch_frames"), [(36, 8), (36, 64), (5, 8), (96, 8)])
 def test_no_frame_of_a_video_is_decoded_twice(tmp_path: Path, frames: int, batch_frames: int) -> None:
     rows = [make_row(f"film-{i}", data_type="video", frames=frames, frames_per_second=25.0) for i in range(5)]

@@ -37,6 +37,7 @@ SUMMARY: dict[str, Any] = {
     "dropped_without_mask": {},
     "dropped_short_tracks": {},
     "speed": {},
+    "reference": False,
 }
 
 

@@ -58,7 +58,7 @@ def test_people_read_it_in_one_line() -> None:
     busy_s = {Stage.DOWNLOAD: 4.1, Stage.INFER: 9.7, Stage.DELIVER: 5.0}
     assert speed_text(speed_of(10.0, busy_s, 123, {})) == (
         "12.3 frames a second; the models were the limit (busy 97 % of the time); "
-        "downloads 41 %, decoding 0 %, the ledger 0 %, assembling 0 %, delivery 50 %"
+        "loading the models 0 %, downloads 41 %, decoding 0 %, the ledger 0 %, assembling 0 %, delivery 50 %"
     )
 
 

@@ -83,8 +83,8 @@ def test_a_file_of_ones_own_that_is_not_what_its_name_says_is_damage(
 
 
 def test_a_checkpoints_digest_is_the_files_own(tmp_path: Path) -> None:
-    (tmp_path / "sam_vit_b.pth").write_bytes(b"tensors")
-    sha256 = hashlib.sha256(b"tensors").hexdigest()
+    (tmp_path / "sam_vit_b.pth").write_bytes(b"\x80tensors")
+    sha256 = hashlib.sha256(b"\x80tensors").hexdigest()
 
     lines = said("verify", str(tmp_path / "sam_vit_b.pth"))
 
