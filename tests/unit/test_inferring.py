@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from autolabel.batches import run_clips
 from autolabel.core.detections import FrameLabels
-from autolabel.core.rows import Destination, LabelRow
+from autolabel.core.rows import Destination, LabelRow, Reason
 from autolabel.errors import Interrupted
 from autolabel.inferring import Eyes, Inferring
 from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.preview import preview
-from autolabel.protocols import RGB, Clip, ClipAnswer, Pending
+from autolabel.protocols import RGB, Clip, ClipAnswer, ClipFailure, Pending
 from autolabel.states import Job
 from autolabel.tally import Tally
 from ledgers import open_ledger
@@ -126,15 +126,22 @@ def test_a_signal_gives_every_open_attempt_back(tmp_path: Path) -> None:
     assert inference.counted() == {}
 
 
-def test_a_signal_gives_attempts_back_while_rows_beside_a_bad_one_wait_for_the_next_answer(tmp_path: Path) -> None:
+class OneBadFile(WatchedInference):
+    """Cannot read the file of row `bad`; a signal comes when row `later` is looked at."""
+
+    def _answers(self, clips: Sequence[Clip]) -> list[ClipAnswer]:
+        if any(clip.data_hash == "later" for clip in clips):
+            raise Interrupted
+        found = super()._answers(clips)
+        broken = ClipFailure(Reason.DECODE, "no picture")
+        return [broken if clip.data_hash == "bad" else answer for clip, answer in zip(clips, found, strict=True)]
+
+
+def test_a_signal_while_a_bad_file_waits_for_other_answers_counts_against_no_row(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
-    inference = WatchedInference(ledger)
-    inference.fails_at = 1
-    inference.dies_at = 2
-    rows = [make_row(name, frames=2, data_type="image_group") for name in "ab"]
-    film = make_row("film", data_type="video", frames=40, frames_per_second=25.0)
+    inference = OneBadFile(ledger)
     with pytest.raises(Interrupted):
-        look(tmp_path, inference, ledger, *rows, film)
+        look(tmp_path, inference, ledger, *(make_row(name) for name in ("good", "bad", "later")))
     assert inference.counted() == {}
 
 
