@@ -168,10 +168,17 @@ def cases_of(wanted: argparse.Namespace, device: torch.device) -> list[Case]:
 
 def size_of(text: str) -> tuple[int, int]:
     """Raises ArgumentTypeError for what is no size, or one that H.264 cannot hold."""
-    found = re.fullmatch(r"(\d+[02468])x(\d+[02468])", text)
+    found = re.fullmatch(r"([1-9]\d*[02468])x([1-9]\d*[02468])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no even width and height such as 1920x1080")
     return int(found[1]), int(found[2])
+
+
+def positive(text: str) -> int:
+    """Raises ArgumentTypeError for what is no whole number above 0."""
+    if not re.fullmatch(r"0*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def file_of(text: str) -> Path:
@@ -185,14 +192,14 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     say_which = "; with none of these five, the usual cases of the device"
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, help=f"models{say_which}")
     parser.add_argument("--sizes", nargs="+", type=size_of, metavar="WxH", help="frames, of even width and height")
-    parser.add_argument("--boxes", nargs="+", type=int, help="segmented a frame")
-    parser.add_argument("--batches", nargs="+", type=int, help="frames a call")
+    parser.add_argument("--boxes", nargs="+", type=positive, help="segmented a frame")
+    parser.add_argument("--batches", nargs="+", type=positive, help="frames a call")
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"))
-    parser.add_argument("--rounds", type=int, default=3, help="for cases that were asked for")
+    parser.add_argument("--rounds", type=positive, default=3, help="for cases that were asked for")
     parser.add_argument("--stages-only", action="store_true", help="nothing from files and from an MP4")
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="of torch; 1 on the CPU")
+    parser.add_argument("--threads", type=positive, help="of torch; 1 on the CPU")
     parser.add_argument("--vocabulary", type=file_of, help="BERT's vocab.txt; else the bundled tokeniser")
     parser.add_argument("--cache", type=Path, help="keeps the random weights (0.7 to 3 GB a model) for the next run")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="every raw figure")

@@ -79,7 +79,18 @@ def test_a_choice_of_axes_is_every_combination_of_what_was_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--sizes", "1333x800"], ["--sizes", "4K"], ["--vocabulary", "no/such/file"], ["--pairs", "sam"]]
+    "arguments",
+    [
+        ["--sizes", "1333x800"],
+        ["--sizes", "00x00"],
+        ["--sizes", "4K"],
+        ["--vocabulary", "no/such/file"],
+        ["--pairs", "sam"],
+        ["--rounds", "0"],
+        ["--boxes", "8", "0"],
+        ["--batches", "0"],
+        ["--threads", "-1"],
+    ],
 )
 def test_bad_arguments_end_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
