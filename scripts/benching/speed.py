@@ -72,17 +72,24 @@ def cpu_cases() -> list[Case]:
     ]
 
 
-def run(case: Case, entered: Sequence[Contestant], meter: Meter) -> list[Figures]:
-    """Rounds in which every contestant does every stage, so that whatever slows the machine slows all alike."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = make_job(case, Path(folder))
-        table: dict[str, Figures] = {}
-        for contestant in entered:
-            table[contestant.name] = Figures(contestant.name, case.batch, warm_up(contestant, job))
-            say(f"{case}: {contestant.name} is warm")
-        for turn in range(case.rounds):
-            answers = {it.name: measure(it, job, meter, table[it.name], ends=case.ends) for it in entered}
-            say(f"{case}: round {turn + 1} of {case.rounds}")
+def run(case: Case, job: Job, entered: Sequence[Contestant], meter: Meter) -> list[Figures] | str:
+    """Rounds in which every contestant does every stage, so that whatever slows the machine slows all alike.
+
+    Where one runs out of memory there is nothing to compare with: then who did, and what it said.
+    """
+    table: dict[str, Figures] = {}
+    answers: dict[str, Answer] = {}
+    for turn, contestant in product(range(case.rounds + 1), entered):
+        name = contestant.name
+        try:
+            if turn == 0:
+                table[name] = Figures(name, case.batch, warm_up(contestant, job))
+            else:
+                answers[name] = measure(contestant, job, meter, table[name], ends=case.ends)
+        except (torch.OutOfMemoryError, PermanentOutOfMemoryError) as exc:
+            cause = str(exc).partition("\n")[0]
+            return f"{name} ran out of memory: {cause}"
+        say(f"{case}: {name}, " + (f"round {turn} of {case.rounds}" if turn else "warm"))
     compare(answers, entered, table, (case.width_px, case.height_px))
     return list(table.values())
 
@@ -236,10 +243,8 @@ def bench(wanted: argparse.Namespace) -> Report:
             entered = contestants(detector, segmenter, device, precision, compiled=wanted.compile)
             torch.set_num_threads(threads)  # loading a small model sets them
             for case in cases:
-                try:
-                    report.cases.append((case, run(case, entered, meter)))
-                except (torch.OutOfMemoryError, PermanentOutOfMemoryError) as exc:
-                    say(f"{case}: left out, {exc}")
+                job = make_job(case, Path(temporary))
+                report.cases.append((case, run(case, job, entered, meter)))
     report.pieces.extend(pieces(meter, device, PIECE_ROUNDS))
     return report
 

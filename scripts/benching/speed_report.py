@@ -93,14 +93,18 @@ class Figures:
 
 @dataclass
 class Report:
-    """`clock`: what counts as time here. Wall time on a GPU; on the CPU the process's own, since others share it."""
+    """All that a run found.
+
+    - `clock`: what counts as time here. Wall time on a GPU; on the CPU the process's own, since others share it.
+    - `cases`: each with every contestant's figures, or with the reason why it has none.
+    """
 
     device: str
     clock: Literal["wall", "cpu"]
     threads: int
     versions: dict[str, str]
     matrix_flops_per_s: dict[str, float] = field(default_factory=dict)
-    cases: list[tuple[Case, list[Figures]]] = field(default_factory=list)
+    cases: list[tuple[Case, list[Figures] | str]] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
 
     def seconds(self, cost: Cost) -> float:
@@ -110,7 +114,8 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         yield f"{self.device}; {self.threads} threads; {versions}. Milliseconds a frame, {self.clock} time, medians."
         for case, figures in self.cases:
-            yield from ["", *self._case(case, figures)]
+            left_out = [f"**{case}**: left out, {figures}"]
+            yield from ["", *(left_out if isinstance(figures, str) else self._case(case, figures))]
         yield from ["", *self._pieces()]
 
     def _case(self, case: Case, figures: list[Figures]) -> Iterator[str]:

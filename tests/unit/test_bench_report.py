@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,6 +52,16 @@ def test_the_floor_is_that_of_the_models_own_algebra() -> None:
     (line,) = (line for line in report("cpu").lines() if line.startswith("**bundled"))
 
     assert "2 GFLOP a frame (1 in ours) at 1 TFLOP/s: floor 2 ms" in line
+
+
+def test_a_case_without_figures_keeps_its_place_and_says_why() -> None:
+    found = report("cpu")
+    found.cases.insert(0, (replace(CASE, batch=32), "ours ran out of memory: tried 9 GiB"))
+
+    lines = list(found.lines())
+
+    assert lines[2] == "**bundled, 640x360, 8 boxes, batch 32, fp32**: left out, ours ran out of memory: tried 9 GiB"
+    assert lines[4].startswith("**bundled, 640x360, 8 boxes, batch 2, fp32**: 2 GFLOP")
 
 
 def test_a_piece_is_judged_by_its_median_round() -> None:
