@@ -6,13 +6,12 @@ On the CPU seconds are the process's own CPU seconds, on a GPU they are wall tim
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
 from pathlib import Path
@@ -32,7 +31,7 @@ from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
 from benching.meter import Meter, count_flops
 from benching.pieces import pieces
-from benching.speed_report import COMPILED, MODEL_STAGES, OURS, Agreement, Case, Figures, Report
+from benching.speed_report import COMPILED, MODEL_STAGES, OURS, Agreement, Case, Figures, Report, publish
 
 PAIRS = {
     "bundled": ("bundled:detector", "bundled:segmenter"),
@@ -194,6 +193,13 @@ def file_of(text: str) -> Path:
     return Path(text)
 
 
+def file_to_write(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write a file {text}")
+    return path
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     say_which = "; with none of these five, the usual cases of the device"
@@ -209,7 +215,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=positive, help="of torch; 1 on the CPU")
     parser.add_argument("--vocabulary", type=file_of, help="BERT's vocab.txt; else the bundled tokeniser")
     parser.add_argument("--cache", type=Path, help="keeps the random weights (0.7 to 3 GB a model) for the next run")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="every raw figure")
+    parser.add_argument("--out", type=file_to_write, default="bench.json", help="every raw figure, after each case")
     return parser.parse_args(arguments)
 
 
@@ -218,15 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        report = bench(wanted)
+        publish(bench(wanted), wanted.out)
     except AutolabelError as exc:
         raise SystemExit(f"bench: {exc}") from exc
-    wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    print("\n".join(report.lines()))
+    except KeyboardInterrupt:
+        raise SystemExit(f"bench: stopped; the cases that finished are above and in {wanted.out}") from None
 
 
-def bench(wanted: argparse.Namespace) -> Report:
-    """All cases, those of one pair and precision with the same loaded models; then the single steps."""
+def bench(wanted: argparse.Namespace) -> Iterator[Report]:
+    """All cases, those of one pair and precision with the same loaded models; then the single steps.
+
+    The report after each case, and at the end: one and the same, which grows.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted.device == "auto" else wanted.device
     described, device = describe_device(name), torch.device(name)
     threads = wanted.threads or (1 if device.type == "cpu" else os.cpu_count() or 1)
@@ -245,8 +254,9 @@ def bench(wanted: argparse.Namespace) -> Report:
             for case in cases:
                 job = make_job(case, Path(temporary))
                 report.cases.append((case, run(case, job, entered, meter)))
+                yield report
     report.pieces.extend(pieces(meter, device, PIECE_ROUNDS))
-    return report
+    yield report
 
 
 if __name__ == "__main__":

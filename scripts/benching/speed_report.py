@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -111,12 +113,14 @@ class Report:
         return cost.wall_s if self.clock == "wall" else cost.cpu_s
 
     def lines(self) -> Iterator[str]:
+        """The table; what is found later stands further down."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         yield f"{self.device}; {self.threads} threads; {versions}. Milliseconds a frame, {self.clock} time, medians."
         for case, figures in self.cases:
             left_out = [f"**{case}**: left out, {figures}"]
             yield from ["", *(left_out if isinstance(figures, str) else self._case(case, figures))]
-        yield from ["", *self._pieces()]
+        if self.pieces:
+            yield from ["", *self._pieces()]
 
     def _case(self, case: Case, figures: list[Figures]) -> Iterator[str]:
         by_name = {it.name: it for it in figures}
@@ -166,3 +170,13 @@ class Report:
             goal = "" if piece.goal is None else f"{piece.goal:g}"
             cells = [piece.name, f"{theirs:.3g}", f"{ours:.3g}", f"**{theirs / ours:.1f}**", goal]
             yield f"| {' | '.join([*cells, piece.agreement])} |"
+
+
+def publish(growing: Iterable[Report], out: Path) -> None:
+    """Prints what each report says beyond the one before it, and keeps it in `out`, before asking for the next."""
+    printed = 0
+    for report in growing:
+        lines = list(report.lines())
+        print(*lines[printed:], sep="\n", flush=True)
+        printed = len(lines)
+        out.write_text(json.dumps(asdict(report), indent=2) + "\n")

@@ -109,6 +109,8 @@ def test_a_choice_of_axes_is_every_combination_of_what_was_named() -> None:
         ["--boxes", "8", "0"],
         ["--batches", "0"],
         ["--threads", "-1"],
+        ["--out", "no/such/folder/bench.json"],
+        ["--out", "."],
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
