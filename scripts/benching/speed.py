@@ -6,13 +6,12 @@ On the CPU seconds are the process's own CPU seconds, on a GPU they are wall tim
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, product
 from pathlib import Path
@@ -32,7 +31,7 @@ from benching.footage import PROMPTS, as_files, as_film, drawn, grid
 from benching.full_size import folder_of
 from benching.meter import Meter, count_flops
 from benching.pieces import pieces
-from benching.speed_report import COMPILED, MODEL_STAGES, OURS, Agreement, Case, Figures, Report
+from benching.speed_report import COMPILED, MODEL_STAGES, OURS, Agreement, Case, Figures, Report, publish
 
 PAIRS = {
     "bundled": ("bundled:detector", "bundled:segmenter"),
@@ -72,17 +71,24 @@ def cpu_cases() -> list[Case]:
     ]
 
 
-def run(case: Case, entered: Sequence[Contestant], meter: Meter) -> list[Figures]:
-    """Rounds in which every contestant does every stage, so that whatever slows the machine slows all alike."""
-    with tempfile.TemporaryDirectory() as folder:
-        job = make_job(case, Path(folder))
-        table: dict[str, Figures] = {}
-        for contestant in entered:
-            table[contestant.name] = Figures(contestant.name, case.batch, warm_up(contestant, job))
-            say(f"{case}: {contestant.name} is warm")
-        for turn in range(case.rounds):
-            answers = {it.name: measure(it, job, meter, table[it.name], ends=case.ends) for it in entered}
-            say(f"{case}: round {turn + 1} of {case.rounds}")
+def run(case: Case, job: Job, entered: Sequence[Contestant], meter: Meter) -> list[Figures] | str:
+    """Rounds in which every contestant does every stage, so that whatever slows the machine slows all alike.
+
+    Where one runs out of memory there is nothing to compare with: then who did, and what it said.
+    """
+    table: dict[str, Figures] = {}
+    answers: dict[str, Answer] = {}
+    for turn, contestant in product(range(case.rounds + 1), entered):
+        name = contestant.name
+        try:
+            if turn == 0:
+                table[name] = Figures(name, case.batch, warm_up(contestant, job))
+            else:
+                answers[name] = measure(contestant, job, meter, table[name], ends=case.ends)
+        except (torch.OutOfMemoryError, PermanentOutOfMemoryError) as exc:
+            cause = str(exc).partition("\n")[0]
+            return f"{name} ran out of memory: {cause}"
+        say(f"{case}: {name}, " + (f"round {turn} of {case.rounds}" if turn else "warm"))
     compare(answers, entered, table, (case.width_px, case.height_px))
     return list(table.values())
 
@@ -168,10 +174,17 @@ def cases_of(wanted: argparse.Namespace, device: torch.device) -> list[Case]:
 
 def size_of(text: str) -> tuple[int, int]:
     """Raises ArgumentTypeError for what is no size, or one that H.264 cannot hold."""
-    found = re.fullmatch(r"(\d+[02468])x(\d+[02468])", text)
+    found = re.fullmatch(r"([1-9]\d*[02468])x([1-9]\d*[02468])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no even width and height such as 1920x1080")
     return int(found[1]), int(found[2])
+
+
+def positive(text: str) -> int:
+    """Raises ArgumentTypeError for what is no whole number above 0."""
+    if not re.fullmatch(r"0*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def file_of(text: str) -> Path:
@@ -180,22 +193,29 @@ def file_of(text: str) -> Path:
     return Path(text)
 
 
+def file_to_write(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write a file {text}")
+    return path
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     say_which = "; with none of these five, the usual cases of the device"
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, help=f"models{say_which}")
     parser.add_argument("--sizes", nargs="+", type=size_of, metavar="WxH", help="frames, of even width and height")
-    parser.add_argument("--boxes", nargs="+", type=int, help="segmented a frame")
-    parser.add_argument("--batches", nargs="+", type=int, help="frames a call")
+    parser.add_argument("--boxes", nargs="+", type=positive, help="segmented a frame")
+    parser.add_argument("--batches", nargs="+", type=positive, help="frames a call")
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"))
-    parser.add_argument("--rounds", type=int, default=3, help="for cases that were asked for")
+    parser.add_argument("--rounds", type=positive, default=3, help="for cases that were asked for")
     parser.add_argument("--stages-only", action="store_true", help="nothing from files and from an MP4")
     parser.add_argument("--compile", action="store_true", help="ours with torch.compile as well")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="of torch; 1 on the CPU")
+    parser.add_argument("--threads", type=positive, help="of torch; 1 on the CPU")
     parser.add_argument("--vocabulary", type=file_of, help="BERT's vocab.txt; else the bundled tokeniser")
     parser.add_argument("--cache", type=Path, help="keeps the random weights (0.7 to 3 GB a model) for the next run")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="every raw figure")
+    parser.add_argument("--out", type=file_to_write, default="bench.json", help="every raw figure, after each case")
     return parser.parse_args(arguments)
 
 
@@ -204,15 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        report = bench(wanted)
+        publish(bench(wanted), wanted.out)
     except AutolabelError as exc:
         raise SystemExit(f"bench: {exc}") from exc
-    wanted.out.write_text(json.dumps(asdict(report), indent=2) + "\n")
-    print("\n".join(report.lines()))
+    except KeyboardInterrupt:
+        raise SystemExit(f"bench: stopped; the cases that finished are above and in {wanted.out}") from None
 
 
-def bench(wanted: argparse.Namespace) -> Report:
-    """All cases, those of one pair and precision with the same loaded models; then the single steps."""
+def bench(wanted: argparse.Namespace) -> Iterator[Report]:
+    """All cases, those of one pair and precision with the same loaded models; then the single steps.
+
+    The report after each case, and at the end: one and the same, which grows.
+    """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted.device == "auto" else wanted.device
     described, device = describe_device(name), torch.device(name)
     threads = wanted.threads or (1 if device.type == "cpu" else os.cpu_count() or 1)
@@ -229,12 +252,11 @@ def bench(wanted: argparse.Namespace) -> Report:
             entered = contestants(detector, segmenter, device, precision, compiled=wanted.compile)
             torch.set_num_threads(threads)  # loading a small model sets them
             for case in cases:
-                try:
-                    report.cases.append((case, run(case, entered, meter)))
-                except (torch.OutOfMemoryError, PermanentOutOfMemoryError) as exc:
-                    say(f"{case}: left out, {exc}")
+                job = make_job(case, Path(temporary))
+                report.cases.append((case, run(case, job, entered, meter)))
+                yield report
     report.pieces.extend(pieces(meter, device, PIECE_ROUNDS))
-    return report
+    yield report
 
 
 if __name__ == "__main__":

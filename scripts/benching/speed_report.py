@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -93,25 +95,32 @@ class Figures:
 
 @dataclass
 class Report:
-    """`clock`: what counts as time here. Wall time on a GPU; on the CPU the process's own, since others share it."""
+    """All that a run found.
+
+    - `clock`: what counts as time here. Wall time on a GPU; on the CPU the process's own, since others share it.
+    - `cases`: each with every contestant's figures, or with the reason why it has none.
+    """
 
     device: str
     clock: Literal["wall", "cpu"]
     threads: int
     versions: dict[str, str]
     matrix_flops_per_s: dict[str, float] = field(default_factory=dict)
-    cases: list[tuple[Case, list[Figures]]] = field(default_factory=list)
+    cases: list[tuple[Case, list[Figures] | str]] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
 
     def seconds(self, cost: Cost) -> float:
         return cost.wall_s if self.clock == "wall" else cost.cpu_s
 
     def lines(self) -> Iterator[str]:
+        """The table; what is found later stands further down."""
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         yield f"{self.device}; {self.threads} threads; {versions}. Milliseconds a frame, {self.clock} time, medians."
         for case, figures in self.cases:
-            yield from ["", *self._case(case, figures)]
-        yield from ["", *self._pieces()]
+            left_out = [f"**{case}**: left out, {figures}"]
+            yield from ["", *(left_out if isinstance(figures, str) else self._case(case, figures))]
+        if self.pieces:
+            yield from ["", *self._pieces()]
 
     def _case(self, case: Case, figures: list[Figures]) -> Iterator[str]:
         by_name = {it.name: it for it in figures}
@@ -161,3 +170,13 @@ class Report:
             goal = "" if piece.goal is None else f"{piece.goal:g}"
             cells = [piece.name, f"{theirs:.3g}", f"{ours:.3g}", f"**{theirs / ours:.1f}**", goal]
             yield f"| {' | '.join([*cells, piece.agreement])} |"
+
+
+def publish(growing: Iterable[Report], out: Path) -> None:
+    """Prints what each report says beyond the one before it, and keeps it in `out`, before asking for the next."""
+    printed = 0
+    for report in growing:
+        lines = list(report.lines())
+        print(*lines[printed:], sep="\n", flush=True)
+        printed = len(lines)
+        out.write_text(json.dumps(asdict(report), indent=2) + "\n")

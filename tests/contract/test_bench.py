@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from autolabel.models import Placement
 from autolabel.models.weights import locate
 from autolabel.protocols import Clip
 from autolabel.remote.frames import MediaReader
-from benching.contestants import contestants
+from benching.contestants import Job, Ours, contestants
 from benching.footage import as_film, drawn
 from benching.meter import Meter, count_flops
-from benching.speed import cases_of, main, parsed, run
+from benching.speed import cases_of, main, make_job, parsed, run
 from benching.speed_report import OURS, PUBLIC, REFERENCE, Case
 
 CPU = torch.device("cpu")
+CASE = Case("bundled", 128, 96, boxes=2, batch=1, precision="fp32", rounds=1)
 
 
-def test_all_contestants_do_all_stages_and_answer_alike() -> None:
+def test_all_contestants_do_all_stages_and_answer_alike(tmp_path: Path) -> None:
     entered = contestants(locate("bundled:detector"), locate("bundled:segmenter"), CPU, "fp32")
 
-    figures = run(Case("bundled", 128, 96, boxes=2, batch=1, precision="fp32", rounds=1), entered, Meter(CPU))
+    figures = run(CASE, make_job(CASE, tmp_path), entered, Meter(CPU))
 
+    assert not isinstance(figures, str)
     assert [it.name for it in figures] == [PUBLIC, REFERENCE, OURS]
     assert all({len(costs) for costs in it.costs.values()} == {1} and len(it.costs) == 5 for it in figures)
     for earlier, agreement in figures[-1].agreements.items():
         assert agreement.box_error_norm < 1e-3, earlier
         assert agreement.mask_iou > 0.97, earlier
+
+
+class Hungry(Ours):
+    """Has memory for the detector and none for the segmenter."""
+
+    def segment(self, job: Job) -> list[Any]:
+        raise torch.OutOfMemoryError("Tried to allocate 9 GiB.\nMore of it")
+
+
+def test_who_ran_out_of_memory_is_told_in_one_line(tmp_path: Path) -> None:
+    hungry = Hungry(OURS, locate("bundled:detector"), locate("bundled:segmenter"), Placement("cpu"))
+
+    left_out = run(CASE, make_job(CASE, tmp_path), [hungry], Meter(CPU))
+
+    assert left_out == "ours ran out of memory: Tried to allocate 9 GiB."
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -79,7 +98,20 @@ def test_a_choice_of_axes_is_every_combination_of_what_was_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--sizes", "1333x800"], ["--sizes", "4K"], ["--vocabulary", "no/such/file"], ["--pairs", "sam"]]
+    "arguments",
+    [
+        ["--sizes", "1333x800"],
+        ["--sizes", "00x00"],
+        ["--sizes", "4K"],
+        ["--vocabulary", "no/such/file"],
+        ["--pairs", "sam"],
+        ["--rounds", "0"],
+        ["--boxes", "8", "0"],
+        ["--batches", "0"],
+        ["--threads", "-1"],
+        ["--out", "no/such/folder/bench.json"],
+        ["--out", "."],
+    ],
 )
 def test_bad_arguments_end_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

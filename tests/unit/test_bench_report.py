@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +15,7 @@ from hypothesis import strategies as st
 from autolabel.core.geometry import box_iou
 from benching.agreement import box_error_norm, distinct, mask_iou
 from benching.footage import grid
-from benching.speed_report import OURS, PUBLIC, REFERENCE, Case, Cost, Figures, Piece, Report
+from benching.speed_report import OURS, PUBLIC, REFERENCE, Case, Cost, Figures, Piece, Report, publish
 
 CASE = Case("bundled", 640, 360, boxes=8, batch=2, precision="fp32", rounds=3)
 FLOPS = {PUBLIC: 4_000_000_000, REFERENCE: 4_000_000_000, OURS: 2_000_000_000}
@@ -50,6 +55,36 @@ def test_the_floor_is_that_of_the_models_own_algebra() -> None:
     (line,) = (line for line in report("cpu").lines() if line.startswith("**bundled"))
 
     assert "2 GFLOP a frame (1 in ours) at 1 TFLOP/s: floor 2 ms" in line
+
+
+def test_a_case_without_figures_keeps_its_place_and_says_why() -> None:
+    found = report("cpu")
+    found.cases.insert(0, (replace(CASE, batch=32), "ours ran out of memory: tried 9 GiB"))
+
+    lines = list(found.lines())
+
+    assert lines[2] == "**bundled, 640x360, 8 boxes, batch 32, fp32**: left out, ours ran out of memory: tried 9 GiB"
+    assert lines[4].startswith("**bundled, 640x360, 8 boxes, batch 2, fp32**: 2 GFLOP")
+
+
+def test_finished_cases_are_printed_once_and_kept_when_a_later_one_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def growing() -> Iterator[Report]:
+        found = report("cpu")
+        yield found
+        found.cases.append((replace(CASE, batch=32), "ours ran out of memory"))
+        yield found
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish(growing(), tmp_path / "bench.json")
+
+    kept = json.loads((tmp_path / "bench.json").read_text())
+    assert [case["batch"] for case, _ in kept["cases"]] == [2, 32]
+    assert kept["cases"][1][1] == "ours ran out of memory"
+    printed = capsys.readouterr().out
+    assert (printed.count("batch 2,"), printed.count("batch 32,")) == (1, 1)
 
 
 def test_a_piece_is_judged_by_its_median_round() -> None:
