@@ -23,15 +23,24 @@ def upload(images: Sequence[RGB], device: torch.device) -> torch.Tensor:
 def resize(pixels: torch.Tensor, size_hw_px: tuple[int, int]) -> torch.Tensor:
     """(B, 3, H, W) uint8 -> (B, 3, h, w) float32, whole numbers of 0 to 255, as Pillow's BILINEAR makes them.
 
-    The published weights were trained on Pillow's. On the CPU it is Pillow's own: torch's kernel for uint8 takes a
-    fifth of the time there, but is off by up to two grey levels. On a GPU see `interpolated`.
+    On the CPU it is Pillow's own: torch's kernel for uint8 takes a fifth of the time there, but is off by up to two
+    grey levels. On a GPU see `interpolated`.
     """
     if pixels.shape[-2:] == size_hw_px:
         return pixels.float()
     if pixels.device.type == "cpu":
         frames = [Image.fromarray(frame) for frame in pixels.permute(0, 2, 3, 1).numpy()]
-        resized = np.stack([frame.resize(size_hw_px[::-1], Image.Resampling.BILINEAR) for frame in frames])
-        return torch.from_numpy(resized).permute(0, 3, 1, 2).float()
+        resized = [np.asarray(frame.resize(size_hw_px[::-1], Image.Resampling.BILINEAR)) for frame in frames]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float()
+    return interpolated(pixels, size_hw_px)
+
+
+def resize_by_torch(pixels: torch.Tensor, size_hw_px: tuple[int, int]) -> torch.Tensor:
+    """`resize` for weights trained on torchvision's pictures, to the bit: for uint8 on the CPU torch has a kernel."""
+    if pixels.shape[-2:] == size_hw_px:
+        return pixels.float()
+    if pixels.device.type == "cpu":
+        return interpolate(pixels, size_hw_px, mode="bilinear", antialias=True).float()
     return interpolated(pixels, size_hw_px)
 
 
