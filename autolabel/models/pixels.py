@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -51,5 +52,11 @@ def interpolated(pixels: torch.Tensor, size_hw_px: tuple[int, int]) -> torch.Ten
 
 def normalise(grey: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
     """(B, 3, h, w) float32 in 0 to 255 -> the same shape. `mean`, `std`: of 0 to 1, as image processors have them."""
-    offset, scale = (grey.new_tensor(values)[:, None, None] * 255 for values in (mean, std))
+    offset, scale = (_greys(tuple(values), grey.device) for values in (mean, std))
     return (grey - offset) / scale
+
+
+@lru_cache(maxsize=8)
+def _greys(colours: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(3, 1, 1) float32 in 0 to 255; kept, since to send it to a GPU makes the host wait."""
+    return torch.tensor(colours, device=device)[:, None, None] * 255
