@@ -18,6 +18,8 @@ from autolabel.protocols import RGB
 
 # What depends on a frame's size alone is kept, 50 MB at 800 x 1333: a video has one size, a set of photos a few.
 SIZES_KEPT = 4
+# The backbones' coarsest stride: on a frame that is all but a line, less would leave a map without a cell.
+MIN_SIDE_PX = 32
 
 
 class Answer(NamedTuple):
@@ -127,9 +129,10 @@ class FastForward:
 
     def prepare(self, images: Sequence[RGB]) -> torch.Tensor:
         processor = self._image_processor
-        size = get_size_with_aspect_ratio(
+        height, width = get_size_with_aspect_ratio(
             images[0].shape[:2], processor.size["shortest_edge"], processor.size["longest_edge"]
         )
+        size = max(MIN_SIDE_PX, height), max(MIN_SIDE_PX, width)
         pixels = resize(upload(images, self._head.device), size)
         return normalise(pixels, processor.image_mean, processor.image_std).to(self._head.dtype)
 
@@ -171,11 +174,14 @@ class FastForward:
         return cells, tokens
 
     def _propose(self, grid: Grid, cells: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The cells that answer best to any token -> their boxes (B, Q, 4) float32, where the decoder begins."""
+        """The cells that answer best to any token -> their boxes (B, Q, 4) float32, where the decoder begins.
+
+        Q is the model's number of queries, or that of the cells where a very long frame has fewer.
+        """
         model = self._model
         objects = model.enc_output_norm(model.enc_output(cells.masked_fill(~grid.valid, 0)))
         best = contrast(model.encoder_output_class_embed, objects, tokens).amax(-1)
-        chosen = best.topk(model.config.num_queries, dim=1).indices[..., None]
+        chosen = best.topk(min(model.config.num_queries, best.shape[1]), dim=1).indices[..., None]
         shifts = model.encoder_output_bbox_embed(objects.gather(1, chosen.expand(-1, -1, objects.shape[-1])))
         starts = grid.proposals.expand(len(cells), -1, -1).gather(1, chosen.expand(-1, -1, 4))
         boxes: torch.Tensor = (shifts.float() + starts).sigmoid()
@@ -183,7 +189,7 @@ class FastForward:
 
     def _decode(self, grid: Grid, cells: torch.Tensor, tokens: torch.Tensor, boxes: torch.Tensor) -> Answer:
         decoder = self._model.decoder
-        queries = self._model.query_position_embeddings.weight.expand(len(cells), -1, -1)
+        queries = self._model.query_position_embeddings.weight[: boxes.shape[1]].expand(len(cells), -1, -1)
         for level, layer in enumerate(decoder.layers):
             if level > 0:
                 boxes = _refine(boxes, decoder.bbox_embed[level - 1](queries))

@@ -127,7 +127,8 @@ def prompt_scores(token_probabilities: torch.Tensor, spans: Sequence[Sequence[in
     is ruled by one weak word piece. On the bundled model it is as good as any other mean within the noise of seeds;
     the product is far worse (scripts/training/formulas.py).
     """
-    of_prompts = [token_probabilities[..., list(span)] for span in spans]
+    # slices, as a prompt's tokens are neighbours: a list of positions would be sent to the device, one wait a prompt
+    of_prompts = [token_probabilities[..., span[0] : span[-1] + 1] for span in spans]
     return torch.stack([(p.mean(-1) + p.amin(-1)) / 2 for p in of_prompts], dim=-1)
 
 

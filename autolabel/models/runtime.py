@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -11,10 +12,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from autolabel.errors import (
+    AutolabelError,
     PermanentInferenceError,
     PermanentModelError,
     PermanentOutOfMemoryError,
@@ -25,6 +26,8 @@ from autolabel.models.placement import Placement, Precision
 # Below this, a second thread costs more in hand-overs than it brings: the bundled models ran 3 times slower on two.
 SMALL_MODEL_PARAMETERS = 20_000_000
 GIB = 1 << 30
+# Errors for too little memory that are not torch.OutOfMemoryError: those of the CPU, of cuBLAS, cuDNN and the driver.
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC_FAILED", re.IGNORECASE)
 DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 P = ParamSpec("P")
@@ -64,8 +67,13 @@ def load_pretrained(
 
 
 def place(model: Any, device: str) -> Any:
-    """A network on the device of that name, for inference; a small one on the CPU sets torch to one thread."""
+    """A network on the device of that name, for inference; a small one on the CPU sets torch to one thread.
+
+    Float32 is float32 on a GPU too: with TF32, which torch allows in convolutions, a frame's scores would move by
+    more than the 1e-4 that is promised of any batch.
+    """
     where = _device(device)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if where.type == "cpu" and sum(weight.numel() for weight in model.parameters()) < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     return model.to(where).eval()
@@ -119,11 +127,16 @@ def _device(name: str) -> torch.device:
 
 @contextmanager
 def loading(folder: Path) -> Iterator[None]:
-    """What transformers raises on files that are damaged, missing or do not fit -> one line, PermanentModelError."""
+    """What is raised on files that are damaged, missing or do not fit -> one line, PermanentModelError.
+
+    Of any type: a configuration of the wrong shape fails wherever transformers first takes it for the right one.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, AssertionError, SafetensorError) as exc:
-        cause = str(exc).partition("\n")[0]
+    except AutolabelError:
+        raise
+    except Exception as exc:
+        cause = str(exc).partition("\n")[0] or type(exc).__name__
         raise PermanentModelError(f"cannot load the weights in {folder}: {cause}") from exc
 
 
@@ -137,7 +150,9 @@ def telling_of_memory(ask: Callable[P, R]) -> Callable[P, R]:
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return ask(*args, **kwargs)
-        except torch.OutOfMemoryError as exc:
+        except RuntimeError as exc:
+            if not isinstance(exc, torch.OutOfMemoryError) and not NO_MEMORY.search(str(exc)):
+                raise
             cause = str(exc).partition("\n")[0]
         torch.cuda.empty_cache()
         raise PermanentOutOfMemoryError(f"the device has too little memory: {cause}")

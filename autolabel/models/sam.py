@@ -17,11 +17,12 @@ from autolabel.core.detections import Mask
 from autolabel.models.placement import Placement
 from autolabel.models.runtime import DTYPES, load_pretrained, loading, place, require_finite, telling_of_memory
 from autolabel.models.sam_canvas import Framing, canvas_of
-from autolabel.models.sam_checkpoint import checkpoint_file, load_checkpoint
+from autolabel.models.sam_checkpoint import load_checkpoint
 from autolabel.models.sam_decoder import LOGITS_PER_CELL
 from autolabel.models.sam_masks import masks_in_windows, window_around
 from autolabel.models.sam_networks import Network, SamNetwork, to_precision
 from autolabel.models.sam_reference import ReferenceSegmenter
+from autolabel.models.weights import CHECKPOINT
 from autolabel.protocols import RGB, BoxSegmenter
 
 # The decoder works on a copy of the frame's embedding a box (4 MB each in the published models).
@@ -91,8 +92,8 @@ def load_sam(weights: Path, placement: Placement) -> BoxSegmenter:
 
     Raises PermanentModelError when it is damaged, of another family or not whole.
     """
-    if file := checkpoint_file(weights):
-        model, framing = load_checkpoint(file)
+    if weights.suffix == CHECKPOINT:
+        model, framing = load_checkpoint(weights)
         return _segmenter(place(model, placement.device), framing, placement)
     return _segmenter(*load_pretrained(SamModel, Framing, "sam", weights, _in_fp32(placement)), placement)
 

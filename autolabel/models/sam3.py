@@ -119,21 +119,25 @@ class Sam3Detector:
                 text_embeds=BaseModelOutputWithPooling(pooler_output=text["text_embeds"].expand(len(images), -1, -1)),
                 attention_mask=text["attention_mask"].expand(len(images), -1),
             )
-            for values, what in ((out.pred_logits, "logits"), (out.pred_boxes, "boxes"), (out.pred_masks, "masks")):
-                require_finite(values, what)
-            queries = out.pred_logits.sigmoid()
-            scores = (queries * out.presence_logits.sigmoid()).cpu().numpy()
+            scored = out.pred_logits.sigmoid() * out.presence_logits.sigmoid()
+            answers = (scored[..., None], out.pred_logits[..., None], out.pred_boxes)
+            told = torch.cat(answers, dim=-1).cpu()  # one wait for the device, and not one a question
+            require_finite(told[..., :2], "logits")
+            require_finite(told[..., 2:], "boxes")
+            scores = told[..., 0].numpy()
             scale = np.array([[width, height] * 2 for height, width in sizes], np.float32)
-            boxes = out.pred_boxes.cpu().numpy() * scale[:, None]
+            boxes = told[..., 2:].numpy() * scale[:, None]
             frame, query = np.nonzero(scores >= SCORE_FLOOR)
             block = np.zeros((len(frame), len(texts)), np.float32)
             block[:, column] = scores[frame, query]
             masks: list[Mask] = []
             if with_masks and len(frame):
-                owns = queries[frame, query].tolist()  # masks are not rated: the query's own score stands for that
-                masks = self._masks(
-                    out.pred_masks[frame, query], owns, boxes[frame, query], [sizes[f] for f in frame]
-                )
+                chosen = torch.from_numpy(frame * scores.shape[1] + query).to(out.pred_masks.device)
+                logits = out.pred_masks.flatten(0, 1)[chosen]
+                require_finite(logits, "masks")
+                # masks are not rated: the query's own score stands for that
+                owns = told[frame, query, 1].sigmoid().tolist()
+                masks = self._masks(logits, owns, boxes[frame, query], [sizes[f] for f in frame])
             yield [
                 Detections(
                     boxes[i][query[frame == i]],

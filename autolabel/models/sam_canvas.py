@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 from transformers import ImageProcessingMixin
 
-from autolabel.models.pixels import normalise, resize, upload
+from autolabel.models.pixels import normalise, resize, resize_by_torch, upload
 from autolabel.protocols import RGB
 
 SizeHW = tuple[int, int]
@@ -27,7 +27,8 @@ class Framing:
     """What a model's image processor does, read from its configuration.
 
     - `square_px`: the side of what the model reads.
-    - `is_padded`: the longest edge is made to fit and the rest padded (SAM, SAM-HQ); else both are stretched (SAM 2).
+    - `is_padded`: the longest edge is made to fit, by Pillow, and the rest padded (SAM, SAM-HQ); else both edges are
+      stretched, by torch (SAM 2, SAM 3: their processors are written for torchvision alone).
     - `mean`, `std`: of colours in 0 to 1.
     """
 
@@ -59,9 +60,10 @@ class Framing:
         by_size: dict[SizeHW, list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             by_size[image.shape[0], image.shape[1]].append(i)
+        resized = resize if self.is_padded else resize_by_torch
         for size, positions in by_size.items():
             height, width = self.used_hw_px(size)
-            grey = resize(upload([images[i] for i in positions], device), (height, width))
+            grey = resized(upload([images[i] for i in positions], device), (height, width))
             out[positions, :, :height, :width] = normalise(grey, self.mean, self.std)
         return out
 

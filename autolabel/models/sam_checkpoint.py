@@ -18,7 +18,6 @@ from autolabel.models.sam_canvas import Framing
 
 Tensors = Mapping[str, torch.Tensor]
 
-SUFFIXES = (".pth", ".pt")
 # Not to be read off the tensors; the same in all that were published.
 DECODER_HEADS = 8
 # Torch's own, with which the decoder was trained; transformers' configurations say 1e-6.
@@ -72,14 +71,6 @@ class Architecture:
     decoder_mlp_width: int
     masks: int
     iou_width: int
-
-
-def checkpoint_file(weights: Path) -> Path | None:
-    """The authors' checkpoint that `weights` is, or that is the only one in that folder; else None."""
-    if weights.suffix in SUFFIXES:
-        return weights
-    found = [path for path in weights.glob("*") if path.suffix in SUFFIXES] if weights.is_dir() else []
-    return found[0] if len(found) == 1 and not (weights / "config.json").exists() else None
 
 
 def read_checkpoint(file: Path) -> tuple[Tensors, Architecture]:

@@ -49,8 +49,8 @@ def masks_in_windows(
 def masks_from_bits(bits: Sequence[torch.Tensor], scores: Sequence[float], windows: Sequence[Window]) -> list[Mask]:
     """Bits (w, h) of windows, on any one device -> Masks, byte for byte as pycocotools encodes them.
 
-    The host waits once: all bits are laid end to end, and what it is sent are the places where a window
-    begins or a bit differs from the one before.
+    The host waits twice, however many windows there are: all bits are laid end to end, and what it is sent are the
+    places where a window begins or a bit differs from the one before; first how many they are, then which.
     """
     flat = torch.cat([window.reshape(-1) for window in bits])
     sizes = np.array([window.numel() for window in bits])

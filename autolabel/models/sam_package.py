@@ -24,12 +24,12 @@ from autolabel.models.sam_checkpoint import (
     MEAN_GREY,
     STD_GREY,
     Architecture,
-    checkpoint_file,
     fitting,
     framing_of,
     read_checkpoint,
 )
 from autolabel.models.sam_reference import cut_to_window
+from autolabel.models.weights import CHECKPOINT
 from autolabel.protocols import RGB
 
 
@@ -45,12 +45,11 @@ class PackageSegmenter:
         """Raises PermanentModelError without torchvision or such a checkpoint, PermanentUsageError for bf16."""
         if placement.precision != "fp32":
             raise PermanentUsageError("family segment_anything runs in fp32 only; family sam reads the same file")
-        file = checkpoint_file(weights)
-        if file is None:
+        if weights.suffix != CHECKPOINT:
             raise PermanentModelError(f"no checkpoint such as sam_vit_b_01ec64.pth at {weights}")
-        tensors, architecture = read_checkpoint(file)
+        tensors, architecture = read_checkpoint(weights)
         sam = build(architecture)
-        with fitting(file):
+        with fitting(weights):
             sam.load_state_dict(tensors)
         return cls(place(sam, placement.device), architecture)
 

@@ -1,4 +1,4 @@
-"""SAM as transformers has it: one frame at a time, Pillow's preprocessing, masks upsampled over the whole frame."""
+"""SAM as transformers has it: one frame at a time, its own preprocessing, masks upsampled over the whole frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
-from transformers import SamImageProcessorPil, SamProcessor, ViTImageProcessorPil
+from transformers import SamImageProcessorPil, SamProcessor
 
 from autolabel.core.detections import Mask
 from autolabel.core.geometry import BoolArray, mask_from_window
@@ -87,20 +87,22 @@ class _PaddedFrames:
 
 
 class _StretchedFrames:
-    """What SAM 2's processor does, which cannot be imported without torchvision: Pillow's resizing in its place."""
+    """What SAM 2's processor does, which cannot be imported without torchvision: torch's resizing, as there."""
 
     def __init__(self, framing: Framing) -> None:
         self._square_px = framing.square_px
-        side = {"height": framing.square_px, "width": framing.square_px}
-        self._processor = ViTImageProcessorPil(size=side, image_mean=list(framing.mean), image_std=list(framing.std))
+        self._mean, self._std = (torch.tensor(colours)[:, None, None] for colours in (framing.mean, framing.std))
 
     def prepare(self, image: RGB, boxes_xyxy_px: Boxes) -> Any:
         height, width = image.shape[:2]
-        inputs = self._processor(images=image, return_tensors="pt", input_data_format="channels_last")
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+        square = interpolate(pixels, (self._square_px, self._square_px), mode="bilinear", antialias=True)
         scale = torch.tensor([self._square_px / width, self._square_px / height] * 2)
-        inputs["input_boxes"] = (torch.from_numpy(boxes_xyxy_px) * scale)[None]
-        inputs["original_sizes"] = [(height, width)]
-        return inputs
+        return {
+            "pixel_values": (square / 255 - self._mean) / self._std,
+            "input_boxes": (torch.from_numpy(boxes_xyxy_px) * scale)[None],
+            "original_sizes": [(height, width)],
+        }
 
     def masks(self, logits: torch.Tensor, inputs: Any) -> torch.Tensor:
         (size,) = inputs["original_sizes"]

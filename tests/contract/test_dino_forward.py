@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForZeroShotObjectDetection, GroundingDinoImageProcessorPil
 
+from autolabel.models import Placement, load_detector
 from autolabel.models.dino_forward import Answer, FastForward, ReferenceForward
 from autolabel.models.weights import locate
 from dino_models import MODEL_TYPES, tiny_model
-from pictures import two_swabs
+from pictures import plan_of, two_swabs
 
 TEXT = torch.tensor([[101, 110, 120, 1012, 130, 1012, 140, 150, 160, 1029, 170, 1012, 102]])
 SHORT_TEXT = torch.tensor([[101, 110, 1012, 102]])
@@ -138,6 +140,28 @@ def test_pictures_are_prepared_as_by_transformers_processor(size_hw: tuple[int, 
     ours = FastForward(model, processor).prepare([image])
 
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_where_there_are_fewer_cells_than_queries_the_first_queries_ask_them_all() -> None:
+    """As transformers' model does that has only those queries."""
+    model, fewer = tiny_model("grounding-dino"), tiny_model("grounding-dino")
+    pixels = pictures(2, (4, 40))
+    with torch.inference_mode():
+        cells = FastForward(model, PROCESSOR).see(pixels).cells.shape[1]
+        assert cells < model.config.num_queries
+        fewer.config.num_queries = cells
+        fewer.model.query_position_embeddings.weight.data = model.model.query_position_embeddings.weight[:cells]
+
+        assert_equal(ask(model, pixels, TEXT), ReferenceForward(fewer, PROCESSOR).answer(pixels, TEXT))
+
+
+@pytest.mark.parametrize("size_px", [(4000, 60), (60, 4000), (5000, 1), (1, 5000), (1, 1)])
+def test_a_frame_that_is_all_but_a_line_is_answered(size_px: tuple[int, int]) -> None:
+    detector = load_detector("grounding_dino", "bundled:detector", Placement("cpu"))
+
+    (found,) = detector.detect([np.full((size_px[1], size_px[0], 3), 127, np.uint8)], plan_of("red gauze"))
+
+    assert np.isfinite(found.boxes_xyxy_px).all()
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from autolabel.errors import PermanentInferenceError, PermanentModelError, PermanentUsageError
-from autolabel.models import Placement, load_detector, load_segmenter
+from autolabel.models import Placement, count_tokens, load_detector, load_segmenter
 from autolabel.models.weights import locate
 from pictures import plan_of, two_swabs
 
@@ -70,11 +71,48 @@ def test_a_damaged_json_file_is_refused(detector_folder: Path, name: str) -> Non
     refusal(detector_folder)
 
 
+@pytest.mark.parametrize(
+    "content", ["[]", "3", '{"model_type": "grounding-dino", "text_config": 3}', '{"model_type": "grounding-dino"']
+)
+def test_a_configuration_of_the_wrong_shape_is_refused(detector_folder: Path, content: str) -> None:
+    (detector_folder / "config.json").write_text(content)
+
+    refusal(detector_folder)
+    with pytest.raises(PermanentModelError, match="cannot load the weights"):
+        count_tokens("grounding_dino", str(detector_folder), ["dog"])
+
+
+def test_a_text_length_that_is_no_number_is_refused(detector_folder: Path) -> None:
+    config = json.loads((detector_folder / "config.json").read_text())
+    (detector_folder / "config.json").write_text(json.dumps(config | {"max_text_len": "x"}))
+
+    refusal(detector_folder)
+    with pytest.raises(PermanentModelError, match="max_text_len"):
+        count_tokens("grounding_dino", str(detector_folder), ["dog"])
+
+
+@pytest.mark.parametrize("content", ["[]", "3"])
+def test_a_segmenters_files_of_the_wrong_shape_are_refused(segmenter_folder: Path, content: str) -> None:
+    for name in ("processor_config.json", "config.json"):
+        (segmenter_folder / name).write_text(content)
+        for family in ("sam", "sam2"):
+            with pytest.raises(PermanentModelError, match="cannot load the weights"):
+                load_segmenter(family, str(segmenter_folder), Placement("cpu"))
+
+
 def test_a_folder_without_tokeniser_is_refused(detector_folder: Path) -> None:
     (detector_folder / "tokenizer.json").unlink()
     (detector_folder / "tokenizer_config.json").unlink()
 
     assert "tokeniser" in refusal(detector_folder)
+
+
+def test_float32_is_float32_on_a_gpu_too() -> None:
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+
+    load_segmenter("sam", "bundled:segmenter", Placement("cpu"))
+
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (False, False)
 
 
 def test_a_device_that_is_not_there_is_refused(detector_folder: Path) -> None:

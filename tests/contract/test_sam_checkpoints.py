@@ -15,11 +15,10 @@ import torch
 
 from autolabel.core.geometry import mask_to_window
 from autolabel.errors import PermanentModelError, PermanentUsageError
-from autolabel.models import Placement
+from autolabel.models import Placement, load_segmenter
 from autolabel.models.sam import load_sam
 from autolabel.models.sam_checkpoint import Architecture, load_checkpoint, read_checkpoint
 from autolabel.models.sam_package import PackageSegmenter, build
-from pictures import two_swabs
 
 TINY = Architecture(
     width=48,
@@ -116,9 +115,9 @@ def test_the_package_as_a_segmenter_gives_the_masks_of_family_sam(checkpoint: Pa
     assert any(0.1 < mask_to_window(mask).mean() < 0.9 for mask in ours)
 
 
-def test_a_folder_with_one_checkpoint_will_do(checkpoint: Path) -> None:
-    for load in (load_sam, PackageSegmenter.load):
-        assert load(checkpoint.parent, CPU).segment([two_swabs()], [BOXES[:0]]) == [[]]
+def test_a_checkpoint_is_named_as_a_file_and_not_by_its_folder(checkpoint: Path) -> None:
+    with pytest.raises(PermanentModelError, match=r"no weights at .*a \.pth file"):
+        load_segmenter("sam", str(checkpoint.parent), CPU)
 
 
 @pytest.mark.parametrize(

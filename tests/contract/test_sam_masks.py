@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
-from transformers import SamImageProcessorPil, ViTImageProcessorPil
+from transformers import SamImageProcessorPil
 
 from autolabel.core.geometry import mask_from_window
 from autolabel.models.sam_canvas import Framing, canvas_of
@@ -58,17 +58,25 @@ def test_a_windows_logits_are_those_of_the_whole_frame(framing: Framing, size_hw
 
 
 @pytest.mark.parametrize("size_px", [(1280, 720), (97, 211), (256, 256)])
-def test_squares_are_transformers_own(size_px: tuple[int, int]) -> None:
+def test_padded_squares_are_transformers_own(size_px: tuple[int, int]) -> None:
     image = two_swabs(*size_px)
     colours = {"image_mean": COLOURS[0], "image_std": COLOURS[1]}
-    side = {"height": 256, "width": 256}
-    padded = SamImageProcessorPil(size={"longest_edge": 256}, pad_size=side, **colours)
-    for framing, processor in ((PADDED, padded), (STRETCHED, ViTImageProcessorPil(size=side, **colours))):
-        theirs = processor(images=image, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    padded = SamImageProcessorPil(size={"longest_edge": 256}, pad_size={"height": 256, "width": 256}, **colours)
 
-        ours = framing.squares([image], CPU)
+    theirs = padded(images=image, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(PADDED.squares([image], CPU), theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size_px", [(1280, 720), (97, 211), (256, 256)])
+def test_stretched_squares_are_those_of_torchs_kernel_for_uint8(size_px: tuple[int, int]) -> None:
+    """Which torchvision calls, for which alone the processors of SAM 2 and SAM 3 are written."""
+    image = two_swabs(*size_px)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+
+    theirs = (interpolate(pixels, (256, 256), mode="bilinear", antialias=True) / 255 - 0.5) / 0.2
+
+    torch.testing.assert_close(STRETCHED.squares([image], CPU), theirs, rtol=0, atol=1e-5)
 
 
 def test_a_frame_that_is_all_but_a_line_has_a_place_in_the_square() -> None:
