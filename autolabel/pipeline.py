@@ -81,8 +81,10 @@ class TilingDetector:
             crops = [np.ascontiguousarray(images[i][y0:y1, x0:x1]) for i, (x0, y0, x1, y1) in batch]
             for (i, window), found in zip(batch, self._detector.detect(crops, plan), strict=True):
                 looks[i].append(in_frame(found, window))
-        least = min((cls.threshold for cls in plan.classes), default=0.0)
-        return [merge_looks([_at_least(least, found) for found in of_frame], SAME_LOOK_IOU) for of_frame in looks]
+        return [
+            merge_looks([_at_least(plan.least_score, found) for found in of_frame], SAME_LOOK_IOU)
+            for of_frame in looks
+        ]
 
     def _windows(self, image: RGB) -> list[Window]:
         return tile_windows(image.shape[1], image.shape[0], self._size_px, self._overlap)
