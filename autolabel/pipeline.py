@@ -10,7 +10,7 @@ from autolabel.core.detections import Detection, Detections, FrameLabels, Mask
 from autolabel.core.geometry import mask_area_px
 from autolabel.core.merging import Window, merge_looks
 from autolabel.core.prompts import PromptPlan, needs_mask
-from autolabel.core.suppress import Kept, suppress
+from autolabel.core.suppress import Kept, cap, suppress
 from autolabel.core.tiling import SAME_LOOK_IOU, in_frame, join_at_seams, tile_windows
 from autolabel.errors import PermanentInferenceError
 from autolabel.protocols import RGB, BoxSegmenter, TextDetector
@@ -41,7 +41,8 @@ def infer(
     for i, (image, answer) in enumerate(zip(images, found, strict=True)):
         if answer.seen_xyxy_px is not None:
             size_px = (image.shape[1], image.shape[0])
-            kept[i], masks[i] = join_at_seams(kept[i], masks[i], answer.seen_xyxy_px[kept[i].index], size_px)
+            whole, drawn = join_at_seams(kept[i], masks[i], answer.seen_xyxy_px[kept[i].index], size_px)
+            kept[i], masks[i] = cap(whole, drawn, plan)
     return [
         FrameLabels(
             frame_index=index,
@@ -80,8 +81,10 @@ class TilingDetector:
             crops = [np.ascontiguousarray(images[i][y0:y1, x0:x1]) for i, (x0, y0, x1, y1) in batch]
             for (i, window), found in zip(batch, self._detector.detect(crops, plan), strict=True):
                 looks[i].append(in_frame(found, window))
-        least = min((cls.threshold for cls in plan.classes), default=0.0)
-        return [merge_looks([_at_least(least, found) for found in of_frame], SAME_LOOK_IOU) for of_frame in looks]
+        return [
+            merge_looks([_at_least(plan.least_score, found) for found in of_frame], SAME_LOOK_IOU)
+            for of_frame in looks
+        ]
 
     def _windows(self, image: RGB) -> list[Window]:
         return tile_windows(image.shape[1], image.shape[0], self._size_px, self._overlap)

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations, islice, permutations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autolabel.core.prompts import SHAPES, PromptPlan, TokenCounts, nearest, pack_prompts
 from autolabel.core.rows import OntologyClass, Project
 
@@ -178,18 +181,36 @@ def _fault(prompt: str) -> tuple[str, str] | None:
 
 
 def _alike(plan: PromptPlan) -> Iterator[Finding]:
+    column = {prompt: i for i, prompt in enumerate(plan.prompts)}
+    spelt = [prompt.replace(" ", "").replace("-", "") for prompt in plan.prompts]
+    in_order = [" ".join(sorted(_words(prompt))) for prompt in plan.prompts]
+    may_be = (_share_letters(spelt) | _share_letters(in_order)).tolist()
+
+    def are_alike(a: int, b: int) -> bool:
+        """Spelt almost the same, or made of almost the same words in any order."""
+        return may_be[a][b] and (_are_close(spelt[a], spelt[b]) or _are_close(in_order[a], in_order[b]))
+
     for (name, prompts), (other, others) in combinations(_groups(plan), 2):
-        pairs = ((a, b) for a in prompts for b in others if _are_alike(a, b))
+        pairs = ((a, b) for a in prompts for b in others if are_alike(column[a], column[b]))
         for prompt, like in islice(pairs, 1):
             what = f"'{prompt}' is hardly told from '{like}' of {other}"
             yield Finding(Severity.WARNING, name, what, "give prompts that set them apart, or ask for one of the two")
 
 
-def _are_alike(prompt: str, other: str) -> bool:
-    """Spelt almost the same, or made of almost the same words in any order."""
-    spelt = [text.replace(" ", "").replace("-", "") for text in (prompt, other)]
-    words = [" ".join(sorted(_words(text))) for text in (prompt, other)]
-    return any(difflib.get_close_matches(a, [b], cutoff=ALIKE) for a, b in (spelt, words))
+def _are_close(text: str, other: str) -> bool:
+    return bool(difflib.get_close_matches(text, [other], cutoff=ALIKE))
+
+
+def _share_letters(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """(N, N) which could be close by their letters, in whatever order: to compare all by difflib takes seconds."""
+    letters = sorted(set("".join(texts)))
+    counts = np.array([[text.count(char) for char in letters] for text in texts], np.intp).reshape(
+        len(texts), len(letters)
+    )
+    shared = np.array([np.minimum(counts, row).sum(axis=1) for row in counts], np.intp)
+    length = counts.sum(axis=1)
+    may_be: NDArray[np.bool_] = 2 * shared >= ALIKE * (length[:, None] + length) - 1e-6
+    return may_be
 
 
 def _names_inside_names(plan: PromptPlan) -> Iterator[Finding]:

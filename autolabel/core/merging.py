@@ -31,7 +31,7 @@ def merge_looks(looks: Sequence[Detections], same_iou: float) -> Detections:
       half an object at a tile's edge is matched with the whole. Boxes of one look stay apart: suppression's concern.
     - Its scores are the best of the looks that saw it (nearly) whole, side by side.
     - Its box is that of the best of them, and reaches beyond what that look saw where others say so.
-    - Its mask, where the looks bring masks, is all of theirs.
+    - Its mask, where the looks bring masks, is that look's too, with those of looks that saw beyond it.
 
     The order of looks and boxes changes nothing, ties of all coordinates and scores apart.
     """
@@ -52,7 +52,8 @@ def merge_looks(looks: Sequence[Detections], same_iou: float) -> Detections:
             is_free[members] = False
             witnesses, box, window = settle(members, boxes, seen)
             best = scores[witnesses].max(axis=0)
-            mask = None if masks is None else join_masks([masks[order[j]] for j in members])
+            telling = order[_tellers(witnesses[0], members, seen)]
+            mask = None if masks is None else join_masks([masks[k] for k in telling])
             merged.append((box, window, best, mask))
     return Detections(
         np.array([box for box, *_ in merged], np.float32).reshape(-1, 4),
@@ -93,6 +94,12 @@ def settle(members: Sequence[int], boxes: Boxes, seen: Boxes) -> tuple[list[int]
     for member in ordered:
         box, window = extend(box, window, boxes[member], seen[member])
     return witnesses, box, window
+
+
+def _tellers(best: int, members: Sequence[int], seen: Boxes) -> list[int]:
+    """The best of an object's members, and those that saw what it did not."""
+    inside = (clip_to(seen[members], seen[[best]]) == seen[members]).all(axis=1)
+    return [best, *(member for member, is_inside in zip(members, inside.tolist(), strict=True) if not is_inside)]
 
 
 def join_masks(masks: Sequence[Mask]) -> Mask:

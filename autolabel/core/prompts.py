@@ -59,6 +59,14 @@ class PromptPlan:
         owners = [i for i, cls in enumerate(self.classes) for _ in cls.prompts]
         return (*owners, *(-1 for _ in self.distractors))
 
+    @property
+    def least_score(self) -> float:
+        """The least threshold of any class, 1 where there is none: a detector leaves out what it scores below that.
+
+        This goes for distractors too: one takes only what it scores at least so high for.
+        """
+        return min((cls.threshold for cls in self.classes), default=1.0)
+
 
 @dataclass(frozen=True)
 class TokenCounts:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autolabel.core.detections import Detections
+from autolabel.core.detections import Detections, Mask
 from autolabel.core.geometry import box_areas, box_iou, clip_boxes
 from autolabel.core.prompts import PromptPlan
 
@@ -42,6 +43,7 @@ def suppress(
     - Below its class's threshold it goes; so does a box with next to no area inside the frame.
     - Greedy suppression, best first: same class above `nms_iou`, another class above `cross_class_iou`.
     - `max_instances` a class, and of all classes the best MOST_CANDIDATES are looked at; what that cuts is counted.
+      Where parts of the frame were looked at, many are pieces: `cap` is for later, when those are joined.
 
     Ties are broken by coordinates, so the order of the input changes nothing.
     """
@@ -54,9 +56,32 @@ def suppress(
     order = candidates[np.lexsort((*boxes[candidates].T, -score[candidates]))]
     order, beyond = order[:MOST_CANDIDATES], order[MOST_CANDIDATES:]
     order = order[_survivors(boxes[order], owner[order], nms_iou, cross_class_iou)]
-    keep, dropped = _cap(owner[order], owner[beyond], plan)
-    order = order[keep]
-    return Kept(order, owner[order], prompt[order], score[order], boxes[order], dropped)
+    dropped = Counter(plan.classes[cls_index].feature_hash for cls_index in owner[beyond].tolist())
+    kept = Kept(order, owner[order], prompt[order], score[order], boxes[order], dict(dropped))
+    return kept if found.seen_xyxy_px is not None else cap(kept, {}, plan)[0]
+
+
+def cap(kept: Kept, masks: Mapping[int, Mask], plan: PromptPlan) -> tuple[Kept, dict[int, Mask]]:
+    """The best `max_instances` of each class, with their masks by rank; those that this cuts are counted too."""
+    seen: Counter[int] = Counter()
+    dropped = Counter(kept.dropped_by_cap)
+    ranks: list[int] = []
+    for rank, cls_index in enumerate(kept.class_index.tolist()):
+        cls = plan.classes[cls_index]
+        seen[cls_index] += 1
+        if seen[cls_index] <= cls.max_instances:
+            ranks.append(rank)
+        else:
+            dropped[cls.feature_hash] += 1
+    best = Kept(
+        kept.index[ranks],
+        kept.class_index[ranks],
+        kept.prompt_index[ranks],
+        kept.scores[ranks],
+        kept.boxes_xyxy_px[ranks],
+        dict(dropped),
+    )
+    return best, {i: masks[rank] for i, rank in enumerate(ranks) if rank in masks}
 
 
 def _survivors(
@@ -70,17 +95,3 @@ def _survivors(
         if alive[i]:
             alive[i + 1 :] &= ~clash[i, i + 1 :]
     return alive
-
-
-def _cap(
-    owner: NDArray[np.intp], beyond: NDArray[np.intp], plan: PromptPlan
-) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    seen: Counter[int] = Counter()
-    keep = np.zeros(len(owner), np.bool_)
-    dropped = Counter(plan.classes[cls_index].feature_hash for cls_index in beyond.tolist())
-    for i, cls_index in enumerate(owner.tolist()):
-        cls = plan.classes[cls_index]
-        seen[cls_index] += 1
-        keep[i] = seen[cls_index] <= cls.max_instances
-        dropped[cls.feature_hash] += not keep[i]
-    return keep, {name: count for name, count in dropped.items() if count}

@@ -61,15 +61,16 @@ def join_at_seams(
     those that are whole, best first, each once.
 
     - Masks of two looks that agree on what both looks could see are one object, however their boxes differ; so are
-      those of a class of which one lies in the other. It has the class and score of the best look that saw it
-      (nearly) whole; what others add lies beyond what that one saw.
+      those of a class of which one lies in the other, unless the one inside is whole and the better: a thing of its
+      own in a weak box around several. It has the class and score of the best look that saw it (nearly) whole; what
+      others add lies beyond what that one saw.
     - What still ends where a look ended, and not the frame, is part of something: it goes.
     """
     is_free = [True] * len(kept.index)
     whole: dict[int, tuple[Boxes, Mask | None]] = {}
     for rank in range(len(kept.index)):
         if is_free[rank]:
-            members, mask = _gather(rank, kept, masks, seen, is_free)
+            members, mask = _gather(rank, kept, masks, seen, is_free, size_px)
             for member in members:
                 is_free[member] = False
             witnesses, box, window = settle(members, kept.boxes_xyxy_px, seen)
@@ -88,10 +89,16 @@ def join_at_seams(
 
 
 def _gather(
-    first: int, kept: Kept, masks: Mapping[int, Mask], seen: Boxes, is_free: list[bool]
+    first: int,
+    kept: Kept,
+    masks: Mapping[int, Mask],
+    seen: Boxes,
+    is_free: list[bool],
+    size_px: tuple[int, int],
 ) -> tuple[list[int], Mask | None]:
     """Ranks that are one object with the first, and its mask."""
     members, window, mask = [first], seen[first], masks.get(first)
+    is_cut = _is_cut(kept.boxes_xyxy_px[first], seen[first], size_px)
     pending = [rank for rank in masks if is_free[rank] and rank != first]
     while mask is not None:
         near = [rank for rank in pending if _meet(mask, masks[rank]) and not np.array_equal(seen[rank], window)]
@@ -99,7 +106,11 @@ def _gather(
             rank
             for rank in near
             if _iou(mask, masks[rank], clip_to(window[None], seen[rank][None])[0]) >= SAME_LOOK_IOU
-            or (kept.class_index[rank] == kept.class_index[first] and _share(mask, masks[rank]) >= PART_SHARE)
+            or (
+                kept.class_index[rank] == kept.class_index[first]
+                and (is_cut or mask_area_px(masks[rank]) <= mask_area_px(mask))
+                and _share(mask, masks[rank]) >= PART_SHARE
+            )
         ]
         if not same:
             break

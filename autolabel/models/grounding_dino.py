@@ -31,9 +31,6 @@ from autolabel.protocols import RGB
 MODEL_TYPE = "grounding-dino"
 """What config.json says; MM-Grounding-DINO, of which LLMDet is one, has its own word and the same layers."""
 
-# No recipe sets a threshold this low; without a floor all of the 900 queries of every frame would travel on.
-SCORE_FLOOR = 0.05
-
 
 @dataclass(frozen=True)
 class TextChunk:
@@ -71,7 +68,8 @@ class GroundingDinoDetector:
     @telling_of_memory
     @torch.inference_mode()
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
-        """See `TextDetector`. Boxes whose best score is below `SCORE_FLOOR` are left out.
+        """See `TextDetector`. Boxes whose best score in a pass is below every class's threshold are left out of it,
+        those of distractors too: else all of the 900 queries of every frame would travel on.
 
         Images of one size go through the model together, sizes apart: padding would move the scores.
         A prompt's score moves a little with the prompts that share its pass.
@@ -83,7 +81,7 @@ class GroundingDinoDetector:
             passes = [(chunk.columns, *self._ask(seen, chunk)) for chunk in chunks]
             for row, position in enumerate(positions):
                 answers = [(columns, boxes[row], scores[row]) for columns, boxes, scores in passes]
-                found[position] = _merge(answers, len(plan.prompts), images[position].shape[:2])
+                found[position] = _merge(answers, plan, images[position].shape[:2])
         return [found[i] for i in range(len(images))]
 
     def _chunks(self, plan: PromptPlan) -> list[TextChunk]:
@@ -168,13 +166,14 @@ def _by_size(images: Sequence[RGB]) -> list[list[int]]:
 
 def _merge(
     answers: Sequence[tuple[range, NDArray[np.float32], NDArray[np.float32]]],
-    prompt_count: int,
+    plan: PromptPlan,
     size_hw_px: tuple[int, ...],
 ) -> Detections:
     """One frame's passes (columns, boxes as centre and size in [0, 1], scores) -> Detections over all columns."""
+    prompt_count = len(plan.prompts)
     looks = []
     for columns, boxes_cxcywh, scores in answers:
-        keep = scores.max(axis=1) >= SCORE_FLOOR
+        keep = scores.max(axis=1) >= plan.least_score
         block = np.zeros((int(keep.sum()), prompt_count), np.float32)
         block[:, columns] = scores[keep]
         looks.append(Detections(_to_xyxy_px(boxes_cxcywh[keep], size_hw_px), block))

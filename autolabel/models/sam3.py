@@ -40,8 +40,6 @@ MODEL_TYPE, VIDEO_TYPE = "sam3", "sam3_video"
 # padded to what the text encoder was trained with.
 MEAN = STD = (0.5, 0.5, 0.5)
 TEXT_LENGTH = 32
-# No recipe sets a threshold this low; without a floor all of the 200 queries of every prompt would travel on.
-SCORE_FLOOR = 0.05
 
 
 class Sam3Detector:
@@ -73,8 +71,9 @@ class Sam3Detector:
     @telling_of_memory
     @torch.inference_mode()
     def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
-        """See `TextDetector`. Boxes with a score below `SCORE_FLOOR` are left out; there are masks where a class of
-        the plan is drawn from one. What several prompts find is one object, with the score of each.
+        """See `TextDetector`. Boxes that a prompt, be it a distractor, scores below every class's threshold are left
+        out of its answer, before masks are drawn; there are masks where a class of the plan is drawn from one. What
+        several prompts find is one object, with the score of each.
 
         Raises PermanentUsageError for a prompt that is too long.
         """
@@ -85,7 +84,7 @@ class Sam3Detector:
         )
         found: list[Detections] = []
         for batch in [[image] for image in images] if self._is_reference else [images] if images else []:
-            looks = list(self._ask(batch, texts, with_masks=with_masks))
+            looks = list(self._ask(batch, texts, plan.least_score, with_masks=with_masks))
             found += [merge_looks([nothing, *(look[i] for look in looks)], SAME_PASS_IOU) for i in range(len(batch))]
         return found
 
@@ -108,7 +107,7 @@ class Sam3Detector:
         return {"text_embeds": embeds, "attention_mask": tokens.attention_mask}
 
     def _ask(
-        self, images: Sequence[RGB], texts: Sequence[dict[str, Any]], *, with_masks: bool
+        self, images: Sequence[RGB], texts: Sequence[dict[str, Any]], least_score: float, *, with_masks: bool
     ) -> Iterator[list[Detections]]:
         """For each prompt what it finds on each image. The images are encoded once for all prompts."""
         sizes = [(image.shape[0], image.shape[1]) for image in images]
@@ -127,7 +126,7 @@ class Sam3Detector:
             scores = told[..., 0].numpy()
             scale = np.array([[width, height] * 2 for height, width in sizes], np.float32)
             boxes = told[..., 2:].numpy() * scale[:, None]
-            frame, query = np.nonzero(scores >= SCORE_FLOOR)
+            frame, query = np.nonzero(scores >= least_score)
             block = np.zeros((len(frame), len(texts)), np.float32)
             block[:, column] = scores[frame, query]
             masks: list[Mask] = []

@@ -95,7 +95,7 @@ def run(case: Case, job: Job, entered: Sequence[Contestant], meter: Meter) -> li
 
 def make_job(case: Case, folder: Path) -> Job:
     pictures = drawn(case.batch, case.width_px, case.height_px)
-    classes = [ClassPlan(text, text, "bitmask", (text,), 0.3, 100) for text in PROMPTS]
+    classes = [ClassPlan(text, text, "bitmask", (text,), 0.05, 100) for text in PROMPTS]
     return Job(
         plan=PromptPlan(tuple(classes)),
         boxes_xyxy_px=grid(case.boxes, case.width_px, case.height_px),

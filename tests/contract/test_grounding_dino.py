@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from autolabel.core.geometry import box_iou
-from autolabel.core.prompts import pack_prompts
+from autolabel.core.prompts import PromptPlan, pack_prompts
 from autolabel.errors import PermanentModelError, PermanentUsageError
 from autolabel.models import Placement, count_tokens, load_detector
 from autolabel.models.dino_forward import FastForward
@@ -172,7 +172,7 @@ def test_a_plan_over_the_token_limit_is_asked_in_passes_split_between_prompts(
 def test_an_object_that_several_passes_find_is_one_box_with_the_scores_of_each(
     detector: GroundingDinoDetector, per_pass: int
 ) -> None:
-    plan = replace(plan_of("red gauze", "blue gauze", "gauze", "red tool"), per_pass=per_pass)
+    plan = replace(plan_of("red gauze", "blue gauze", "gauze", "red tool", threshold=0.05), per_pass=per_pass)
 
     (found,) = detector.detect([two_swabs()], plan)
 
@@ -181,6 +181,19 @@ def test_an_object_that_several_passes_find_is_one_box_with_the_scores_of_each(
     (scores,) = on_it[on_it.max(axis=1) > 0.15]
     assert scores.argmax() == 0
     assert scores[[2, 3]].min() > 0.1
+
+
+@pytest.mark.parametrize(("threshold", "below"), [(0.02, 0.05), (0.1, 0.5)])
+def test_what_a_pass_scores_below_every_threshold_is_left_out_of_it_however_low_that_is(
+    detector: GroundingDinoDetector, threshold: float, below: float
+) -> None:
+    asked = plan_of("red gauze", "blue gauze", threshold=0.5), plan_of("gauze", threshold=threshold)
+    plan = PromptPlan(asked[0].classes + asked[1].classes, ("red tool",), per_pass=1)
+
+    (found,) = detector.detect([two_swabs()], plan)
+
+    given = found.scores[found.scores > 0]
+    assert threshold <= given.min() < below
 
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(detector: GroundingDinoDetector) -> None:
@@ -240,7 +253,7 @@ def test_mm_grounding_dino_answers_as_transformers_does(mm_folder: Path, is_refe
         probability = model(**inputs).logits[0].sigmoid()
     expected = [(probability[:, s].mean(1) + probability[:, s].amin(1)) / 2 for s in (slice(1, 3), slice(4, 6))]
 
-    (found,) = detector.detect([two_swabs()], plan_of("red gauze", "blue gauze"))
+    (found,) = detector.detect([two_swabs()], plan_of("red gauze", "blue gauze", threshold=0))
 
     best = np.array([score.max() for score in expected])
     np.testing.assert_allclose(found.scores.max(axis=0), best, atol=2e-3 if not is_reference else 1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import string
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from autolabel.core.geometry import mask_to_frame
 from autolabel.core.prompts import PromptPlan
 from autolabel.errors import PermanentModelError, PermanentUsageError
 from autolabel.models import Placement, count_tokens, load_detector
-from autolabel.models.sam3 import SCORE_FLOOR, Sam3Detector
+from autolabel.models.sam3 import Sam3Detector
 from autolabel.pipeline import infer
 from autolabel.protocols import RGB
 from autolabel.settings import Settings
@@ -31,7 +32,9 @@ from pictures import plan_of, two_swabs
 SQUARE_PX = 56
 WIDE, TALL = (90, 60), (64, 100)
 PROMPTS = ("red gauze", "blue", "a kidney dish")
-PLAN = plan_of(*PROMPTS, shape="bitmask")
+LEAST_SCORE = 0.05
+asked_for = partial(plan_of, threshold=LEAST_SCORE)
+PLAN = asked_for(*PROMPTS, shape="bitmask")
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
 
 
@@ -83,7 +86,7 @@ def transformers_answer(folder: Path, image: RGB, prompt: str) -> tuple[torch.Te
     with torch.inference_mode():
         out = model(pixel_values=(stretched / 255 - 0.5) / 0.5, **text)
     scores = (out.pred_logits.sigmoid() * out.presence_logits.sigmoid())[0]
-    keep = scores.argsort(descending=True)[: int((scores > SCORE_FLOOR).sum())]
+    keep = scores.argsort(descending=True)[: int((scores > LEAST_SCORE).sum())]
     boxes = out.pred_boxes[0] * torch.tensor([size[1], size[0], size[1], size[0]])
     masks = interpolate(out.pred_masks.sigmoid(), size, mode="bilinear", align_corners=False)[0] > 0.5
     return scores[keep], boxes[keep], masks[keep]
@@ -103,7 +106,7 @@ def test_scores_boxes_and_masks_are_those_of_transformers(
     image = two_swabs(*size_px)
 
     for prompt in PROMPTS:
-        (found,) = detector.detect([image], plan_of(prompt, shape="bitmask"))
+        (found,) = detector.detect([image], asked_for(prompt, shape="bitmask"))
 
         scores, boxes, masks = transformers_answer(folder, image, prompt)
         np.testing.assert_allclose(found.scores[:, 0], scores, atol=1e-5)
@@ -138,21 +141,34 @@ def test_prompts_are_asked_alone_and_answered_in_their_order(detector: Sam3Detec
     (whole,) = detector.detect([two_swabs(*WIDE)], PLAN)
 
     for column, prompt in enumerate(PROMPTS):
-        (alone,) = detector.detect([two_swabs(*WIDE)], plan_of(prompt))
+        (alone,) = detector.detect([two_swabs(*WIDE)], asked_for(prompt))
         assert whole.scores[:, column].max() == pytest.approx(alone.scores.max(), abs=1e-5)
 
 
 def test_what_two_prompts_find_is_one_object_with_both_scores(detector: Sam3Detector) -> None:
-    (once,) = detector.detect([two_swabs(*WIDE)], plan_of("red gauze", shape="bitmask"))
+    (once,) = detector.detect([two_swabs(*WIDE)], asked_for("red gauze", shape="bitmask"))
 
-    (twice,) = detector.detect([two_swabs(*WIDE)], plan_of("red gauze", "Red gauze", shape="bitmask"))
+    (twice,) = detector.detect([two_swabs(*WIDE)], asked_for("red gauze", "Red gauze", shape="bitmask"))
 
     assert 0 < len(twice.scores) <= len(once.scores)
     assert (twice.scores > 0).all()
 
 
+@pytest.mark.parametrize("threshold", [0.01, 0.23])
+def test_what_scores_below_every_threshold_is_left_out_however_low_that_is(
+    detector: Sam3Detector, threshold: float
+) -> None:
+    (whole,) = detector.detect([two_swabs(*WIDE)], plan_of("red gauze", shape="bitmask", threshold=0))
+
+    (found,) = detector.detect([two_swabs(*WIDE)], plan_of("red gauze", shape="bitmask", threshold=threshold))
+
+    expected = [score for score in whole.scores[:, 0].tolist() if score >= threshold]
+    assert found.scores[:, 0].tolist() == expected
+    assert len(found.masks or ()) == len(expected) > 0
+
+
 def test_masks_come_only_where_a_class_is_drawn_from_one(detector: Sam3Detector) -> None:
-    assert detector.detect([two_swabs(*WIDE)], plan_of(*PROMPTS))[0].masks is None
+    assert detector.detect([two_swabs(*WIDE)], asked_for(*PROMPTS))[0].masks is None
 
 
 @pytest.mark.parametrize(("images", "plan"), [([], PLAN), ([two_swabs(*WIDE)], PromptPlan(()))])
@@ -161,7 +177,7 @@ def test_nothing_asked_is_nothing_found(detector: Sam3Detector, images: list[RGB
 
 
 def test_a_recipe_without_a_segmenter_gets_its_masks_from_it(detector: Sam3Detector) -> None:
-    plan = plan_of(*PROMPTS, shape="bitmask", threshold=SCORE_FLOOR)
+    plan = asked_for(*PROMPTS, shape="bitmask")
 
     (labels,) = infer([(7, two_swabs(*WIDE))], plan, detector, None, nms_iou=0.9, cross_class_iou=0.9)
 
@@ -181,7 +197,7 @@ def test_a_look_at_files_by_a_recipe_without_a_segmenter_asks_for_masks(folder: 
 def test_bf16_is_the_image_encoders_alone_and_boxes_stay_fine(detector: Sam3Detector, folder: Path) -> None:
     fast = Sam3Detector.load(folder, Placement("cpu", "bf16"))
 
-    (coarse,), (fine,) = (each.detect([two_swabs(1600, 1000)], plan_of("red gauze")) for each in (fast, detector))
+    (coarse,), (fine,) = (each.detect([two_swabs(1600, 1000)], asked_for("red gauze")) for each in (fast, detector))
 
     assert len(coarse.scores) == len(fine.scores)
     assert np.abs(coarse.scores - fine.scores).max() < 0.02
@@ -191,7 +207,7 @@ def test_bf16_is_the_image_encoders_alone_and_boxes_stay_fine(detector: Sam3Dete
 
 def test_a_prompt_longer_than_the_model_reads_is_refused(detector: Sam3Detector) -> None:
     with pytest.raises(PermanentUsageError, match=r"takes 33 tokens, the model reads at most 32; shorten it"):
-        detector.detect([two_swabs(*WIDE)], plan_of("x" * 31))
+        detector.detect([two_swabs(*WIDE)], asked_for("x" * 31))
 
 
 def test_tokens_are_counted_for_each_prompt(folder: Path) -> None:

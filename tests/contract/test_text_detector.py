@@ -15,8 +15,8 @@ from autolabel.protocols import TextDetector
 from fakes import Find, ScriptedDetector
 from pictures import BLUE_XYXY_NORM, RED_XYXY_NORM, plan_of, two_swabs
 
-PLAN = plan_of("red gauze", "blue gauze", distractors=("green scissors",))
 LEAST_SCORE = 0.2  # the bundled model is small: what it finds has to be right, not certain
+PLAN = plan_of("red gauze", "blue gauze", threshold=LEAST_SCORE, distractors=("green scissors",))
 SIZES_PX = [(640, 448), (400, 520), (640, 448), (300, 300), (400, 520)]
 
 
@@ -68,7 +68,7 @@ def test_any_batch_gives_the_same_answers(detector: TextDetector, batch: int) ->
 
 @pytest.mark.parametrize("prompts", [("blue gauze", "red gauze"), ("red gauze",), ()])
 def test_there_is_a_column_a_prompt_in_the_plans_order(detector: TextDetector, prompts: tuple[str, ...]) -> None:
-    plan = plan_of(*prompts, distractors=("green scissors",) if prompts else ())
+    plan = plan_of(*prompts, threshold=LEAST_SCORE, distractors=("green scissors",) if prompts else ())
 
     (found,) = detector.detect([two_swabs()], plan)
 
@@ -79,7 +79,7 @@ def test_there_is_a_column_a_prompt_in_the_plans_order(detector: TextDetector, p
 
 
 def test_another_plan_is_not_answered_with_the_last_ones_columns(detector: TextDetector) -> None:
-    first, second = plan_of("red gauze"), plan_of("blue gauze")
+    first, second = (plan_of(prompt, threshold=LEAST_SCORE) for prompt in ("red gauze", "blue gauze"))
     image = two_swabs()
 
     before = detector.detect([image], first)

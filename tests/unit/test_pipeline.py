@@ -258,3 +258,28 @@ def test_what_a_seam_cuts_is_one_whole_object(shape: Shape) -> None:
     )
 
     assert [(found.prompt, found.box_xyxy_px) for found in frame.detections] == [("bar", BAR_XYXY), ("cup", CUP_XYXY)]
+
+
+class PieceDetector:
+    """Sees ten things whole in a frame, and ten better pieces of others at the right edge of its leftmost tile."""
+
+    def detect(self, images: Sequence[RGB], plan: PromptPlan) -> list[Detections]:
+        return [self._on(image) for image in images]
+
+    def _on(self, image: RGB) -> Detections:
+        is_frame, is_leftmost = image.shape[1] == SCENE_PX[0], image[10, 10, 0] == 255
+        left, right, score = (150, 160, 0.5) if is_frame else (100, 120, 0.9)
+        boxes = [[left, 6 * i, right, 6 * i + 5] for i in range(10 if is_frame or is_leftmost else 0)]
+        return Detections(np.array(boxes, np.float32).reshape(-1, 4), np.full((len(boxes), 1), score, np.float32))
+
+
+@pytest.mark.parametrize(("most", "dropped"), [(10, {}), (7, {"car": 3})])
+def test_pieces_that_a_seam_cut_take_no_place_of_whole_objects(most: int, dropped: dict[str, int]) -> None:
+    plan = plan_of("car", shape="bitmask")
+    capped = PromptPlan((replace(plan.classes[0], max_instances=most),))
+
+    (frame,) = labels_of([(0, scene())], capped, tiled(PieceDetector()), BoxShapedSegmenter())
+
+    assert [found.box_xyxy_px for found in frame.detections] == [(150, 6 * i, 160, 6 * i + 5) for i in range(most)]
+    assert all(found.mask and mask_area_px(found.mask) == 50 for found in frame.detections)
+    assert frame.dropped_by_cap == dropped

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autolabel.core.lint import EVERYTHING, Finding, MapEntry, Severity, lint, refusals
+from autolabel.core.lint import ALIKE, EVERYTHING, Finding, MapEntry, Severity, lint, refusals
 from autolabel.core.prompts import SHAPES, ClassPlan, PromptPlan, TokenCounts, normalise
 from autolabel.core.rows import OntologyClass, Project, Workflow
 
@@ -64,6 +66,22 @@ def test_near_duplicates_are_told_once(names: tuple[str, str]) -> None:
     ((subject, what),) = warnings(lint_names(*names))
     assert subject == names[0]
     assert "is hardly told from" in what
+
+
+@given(st.lists(st.text("abc -", min_size=1, max_size=12), max_size=6, unique_by=normalise))
+def test_near_duplicates_are_those_that_difflib_finds(names: list[str]) -> None:
+    found = {(name, what) for name, what in warnings(lint_names(*names)) if "is hardly told from" in what}
+
+    def close(*texts: str) -> bool:
+        return bool(difflib.get_close_matches(texts[0], texts[1:], cutoff=ALIKE))
+
+    expected = set()
+    for name, other in combinations(names, 2):
+        a, b = normalise(name), normalise(other)
+        spelt = [text.replace(" ", "").replace("-", "") for text in (a, b)]
+        if close(*spelt) or close(*(" ".join(sorted(text.split())) for text in (a, b))):
+            expected.add((name, f"'{a}' is hardly told from '{b}' of {other}"))
+    assert found == expected
 
 
 @pytest.mark.parametrize(

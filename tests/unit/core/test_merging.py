@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -87,15 +88,25 @@ def test_masks_of_one_object_are_joined_in_a_window_around_both() -> None:
     np.testing.assert_array_equal(mask_to_frame(joined, 8, 8), expected)
 
 
-def test_masks_that_looks_bring_are_joined_with_their_boxes() -> None:
-    masks = [mask_from_window(np.ones((20, 20), np.bool_), left, 10, 0.5) for left in (10, 11)]
-    looks = [look((box, (0.5, 0, 0))) for box in (DOG_AT, NEARLY)]
-    with_masks = [Detections(one.boxes_xyxy_px, one.scores, (mask,)) for one, mask in zip(looks, masks, strict=True)]
+def merged_masks(*found: tuple[tuple[float, ...], float, tuple[float, ...] | None]) -> list[tuple[int, ...]]:
+    """Of looks (box, score, window), each with a mask that fills its box: what masks the objects have."""
+    looks = [look((box, (score, 0, 0)), window=window) for box, score, window in found]
+    masks = []
+    for box, _, _ in found:
+        left, top, right, bottom = map(int, box)
+        masks.append(mask_from_window(np.ones((bottom - top, right - left), np.bool_), left, top, 0.5))
+    merged = merge_looks([replace(one, masks=(mask,)) for one, mask in zip(looks, masks, strict=True)], SAME_IOU)
+    return [mask.window_xyxy_px for mask in merged.masks or ()]
 
-    merged = merge_looks(with_masks, SAME_IOU)
 
-    assert merged.masks is not None
-    assert [mask.window_xyxy_px for mask in merged.masks] == [(10, 10, 31, 30)]
+def test_the_mask_of_an_object_is_that_of_its_best_look() -> None:
+    assert merged_masks((DOG_AT, 0.1, None), (NEARLY, 0.9, None)) == [(11, 10, 31, 30)]
+
+
+def test_masks_of_looks_that_saw_beyond_the_best_one_are_joined_to_its_mask() -> None:
+    halves = ((10, 10, 60, 30), 0.6, LEFT_HALF), ((40, 10, 90, 30), 0.5, RIGHT_HALF)
+
+    assert merged_masks(*halves) == [(10, 10, 90, 30)]
 
 
 @st.composite

@@ -134,3 +134,21 @@ def test_a_part_of_a_things_inside_is_the_thing_where_it_bears_its_name(
     joined, _ = join_at_seams(kept, masks, seen(WHOLE, LEFT), FRAME_PX)
 
     assert joined.index.tolist() == left
+
+
+def test_a_weak_box_around_several_things_of_its_class_swallows_none_that_a_tile_saw_whole() -> None:
+    boxes = ((10, 10, 20, 20), (30, 10, 40, 20), (70, 10, 80, 20), (5, 5, 90, 50))
+    masks = {rank: filled(*box) for rank, box in enumerate(boxes)}
+
+    joined, _ = join_at_seams(kept_of(*boxes), masks, seen(LEFT, LEFT, RIGHT, WHOLE), FRAME_PX)
+
+    assert joined.boxes_xyxy_px.tolist() == [list(box) for box in boxes]
+
+
+def test_a_piece_that_a_seam_cut_is_part_of_the_weaker_whole_however_well_it_scores() -> None:
+    kept = kept_of((50, 20, 60, 40), (10, 5, 90, 51))
+    masks = {0: filled(50, 20, 60, 40), 1: filled(10, 5, 90, 51)}
+
+    joined, _ = join_at_seams(kept, masks, seen(LEFT, WHOLE), FRAME_PX)
+
+    assert joined.index.tolist() == [1]
