@@ -22,6 +22,8 @@ class Stage(StrEnum):
     DELIVER = "deliver"
 
 
+LIMIT_SHARE = 0.5
+
 STAGE_TEXT = {
     Stage.LOAD: ("loading the models", "was"),
     Stage.DOWNLOAD: ("downloads", "were"),
@@ -96,14 +98,15 @@ def speed_of(
 
 
 def speed_text(speed: Mapping[str, Any]) -> str:
-    """One line for people, or "" where nothing was inferred."""
+    """One line for people, or "" where nothing was inferred. What was idle half of the time limited nothing."""
     if not speed or speed["limit"] is None:
         return ""
     limit = Stage(speed["limit"])
     shares = {stage: f"{speed['stages'][stage]['utilisation'] * 100:.0f} %" for stage in Stage}
     name, verb = STAGE_TEXT[limit]
+    role = "the limit" if speed["stages"][limit]["utilisation"] >= LIMIT_SHARE else "the busiest"
     others = ", ".join(f"{STAGE_TEXT[stage][0]} {shares[stage]}" for stage in Stage if stage != limit)
     return (
-        f"{speed['frames_per_second']:.1f} frames a second; {name} {verb} the limit "
+        f"{speed['frames_per_second']:.1f} frames a second; {name} {verb} {role} "
         f"(busy {shares[limit]} of the time); {others}"
     )

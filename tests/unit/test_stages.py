@@ -67,3 +67,9 @@ def test_a_run_that_inferred_nothing_had_no_limit_and_says_nothing() -> None:
     assert (speed["limit"], speed_text(speed), speed_text({})) == (None, "", "")
     assert json.loads(json.dumps(speed)) == speed
     assert speed_of(0.0, {}, 0, {})["frames_per_second"] == 0.0
+
+
+def test_a_stage_that_was_idle_for_half_of_the_time_is_not_called_the_limit() -> None:
+    assert "the models were the busiest (busy 40 % of the time)" in speed_text(
+        speed_of(10.0, {Stage.INFER: 4.0}, 9, {})
+    )
