@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import typer
 
-from autolabel.cli import EXIT_LATER, app
-from autolabel.errors import AutolabelError, Interrupted
+from autolabel.cli import app
+from autolabel.errors import AutolabelError, Interrupted, TransientError
 from autolabel.redaction import install, redact
 
 
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         app()
     except Interrupted:
-        _fail("interrupted; nothing is lost, the next run goes on from here", EXIT_LATER)
+        _fail("interrupted; nothing is lost, the next run goes on from here", TransientError.exit_code)
     except AutolabelError as error:
         _fail(f"{error}. {error.advice}" if error.advice else str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last resort: a bug ends in one line too

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -25,11 +23,14 @@ from autolabel.core.rows import (
     Workflow,
     in_queue_order,
 )
+from autolabel.database import Database
 from autolabel.documents import Document, is_path
-from autolabel.errors import PermanentDiskError, PermanentUsageError, TransientBusyError, TransientError
+from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
+from autolabel.home import ledger_on, open_database, open_ledger, spooling
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
-from autolabel.locks import hold, hold_for, is_held, project_lock
+from autolabel.locks import hold, hold_for, project_lock
+from autolabel.looks import Looks
 from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
@@ -59,6 +60,7 @@ class Session:
     left_to_people: tuple[OntologyClass, ...]
     ports: Ports
     retractor: Retractor
+    looks: Looks
     settings: Settings
 
     def options(self, **changes: object) -> Options:
@@ -101,10 +103,6 @@ class Session:
 def new_id() -> str:
     """Of a run: when it began, and enough chance to be its own."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-
-
-def report_folder(settings: Settings) -> Path:
-    return settings.home / "reports"
 
 
 def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
@@ -208,8 +206,8 @@ def run_preview(
     preview_id = f"preview-{new_id()}"
     album = new_album(settings, glance.project.classes, preview_id)
     with (
-        _spool(settings.home, preview_id) as spool,
-        closing(Ledger(spool / "ledger.sqlite", time.time)) as ledger,
+        spooling(settings.home, preview_id) as spool,
+        closing(Ledger(Database(spool / "ledger.sqlite"), time.time)) as ledger,
         closing(_inference(settings, glance.recipe, meter := Meter(), is_reference)) as inference,
     ):
         eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon, meter)
@@ -221,25 +219,36 @@ def run_preview(
     return page, album
 
 
-def _make_private(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise PermanentUsageError(
-            f"there can be no folder {folder} ({error.strerror}); set AUTOLABEL_HOME to a place that is yours"
-        ) from None
+class Warm:
+    """Models that stay loaded from one run to the next: those of the latest recipe. For one thread."""
 
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self._key: tuple[str, bool] | None = None
+        self._process: InferenceProcess | None = None
 
-def open_ledger(settings: Settings) -> Ledger:
-    _make_private(settings.home)
-    return Ledger(settings.home / "ledger.sqlite", time.time, lambda run_id: is_held(_life(settings.home, run_id)))
+    def inference(self, settings: Settings, recipe: Recipe, is_reference: bool) -> InferenceProcess:
+        """What answers for a recipe; what answered for another one is closed."""
+        key = (recipe.id, is_reference)
+        if self._process is None or self._key != key:
+            self.close()
+            self._key, self._process = key, _inference(settings, recipe, self.meter, is_reference)
+        return self._process
+
+    def close(self) -> None:
+        """May be called again; the next run loads its models anew."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
 
 @contextmanager
-def open_session(settings: Settings, project: str, *, is_reference: bool = False) -> Iterator[Session]:
-    """Open a project for a push or for a look. Raises what its parts raise."""
-    config = load_config(settings.config)
-    with _opened(settings, project_hash(project), lambda found: _recipe(config, found), is_reference) as session:
+def open_session(
+    settings: Settings, project: str, *, warm: Warm | None = None, is_reference: bool = False
+) -> Iterator[Session]:
+    """Open a project for a push or for a look; `warm` outlives it. Raises what its parts raise."""
+    config, uuid = load_config(settings.config), project_hash(project)
+    with _opened(settings, uuid, lambda found: _recipe(config, found), warm, is_reference) as session:
         yield session
 
 
@@ -284,6 +293,7 @@ def _opened(
     settings: Settings,
     uuid: str,
     choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]],
+    warm: Warm | None = None,
     is_reference: bool = False,
 ) -> Iterator[Session]:
     from autolabel.remote.client import connect
@@ -292,17 +302,19 @@ def _opened(
     from autolabel.remote.source import EncordSource
 
     with ExitStack() as stack:
-        ledger = stack.enter_context(closing(open_ledger(settings)))
+        database = stack.enter_context(closing(open_database(settings)))
         connection = connect(uuid, settings.domain, ssh_key(settings))
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
         sink: Sink = EncordSink(connection, recipe.branch, settings.max_row_bytes)
         retractor: Retractor = EncordRetractor(connection)
-        inference = stack.enter_context(closing(_inference(settings, recipe, meter := Meter(), is_reference)))
-        spool = stack.enter_context(_spool(settings.home, run_id := new_id()))
-        ports = Ports(source, sink, ledger, inference, spool, meter, is_reference)
-        yield Session(run_id, project, recipe, left, ports, retractor, settings)
+        models = warm or stack.enter_context(closing(Warm()))
+        inference = models.inference(settings, recipe, is_reference)
+        spool = stack.enter_context(spooling(settings.home, run_id := new_id()))
+        ledger, looks = ledger_on(settings, database), Looks(database, time.time)
+        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference)
+        yield Session(run_id, project, recipe, left, ports, retractor, looks, settings)
 
 
 def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: bool) -> InferenceProcess:
@@ -312,36 +324,6 @@ def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: b
         max_bytes=settings.max_worker_bytes,
         meter=meter,
     )
-
-
-def _life(home: Path, name: str) -> Path:
-    """Held for as long as the process lives that has this spool folder, and the run of this name."""
-    return home / "spool" / f"{name}.lock"
-
-
-@contextmanager
-def _spool(home: Path, name: str) -> Iterator[Path]:
-    """A folder for media, empty and private; what killed processes left of theirs goes away.
-
-    Raises PermanentDiskError where whoever uses it finds the disk full: that is no row's fault.
-    """
-    _make_private(home / "spool")
-    for left in (home / "spool").iterdir():
-        if left.suffix != ".lock" and not is_held(_life(home, left.name)):
-            shutil.rmtree(left, ignore_errors=True)
-            _life(home, left.name).unlink(missing_ok=True)
-    folder = home / "spool" / name
-    try:
-        with hold(_life(home, name), name):
-            folder.mkdir(mode=0o700)
-            yield folder
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise PermanentDiskError(f"the disk under AUTOLABEL_HOME ({home}) is full: {error.strerror}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _life(home, name).unlink(missing_ok=True)
 
 
 def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:

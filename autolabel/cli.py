@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,14 +20,12 @@ from autolabel.errors import PermanentUsageError
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from autolabel.album import Album
     from autolabel.bootstrap import Session
     from autolabel.operate import Step
-    from autolabel.plan import Options, Plan
-    from autolabel.sync import Run
+    from autolabel.plan import Plan
+    from autolabel.running import Caller
 
 EXIT_PARTIAL = 3
-EXIT_LATER = 75
 
 Reference = Annotated[
     bool,
@@ -80,25 +78,29 @@ def push(
     Running it again adds nothing: what is done is remembered.
     """
     from autolabel.bootstrap import open_session
+    from autolabel.running import carry_out, run_once
 
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
-    with open_session(_settings(config), project, is_reference=reference) as session:
-        options = session.options(
-            destination=to,
-            pull_from=pull_from,
-            include_assigned=include_assigned,
-            dataset=dataset,
-            limit=limit,
-            retry_failed=retry_failed,
-        )
+    settings, caller = _settings(config), _printing(as_json=as_json)
+    changes = {
+        "destination": to,
+        "pull_from": pull_from,
+        "include_assigned": include_assigned,
+        "dataset": dataset,
+        "limit": limit,
+        "retry_failed": retry_failed,
+    }
+    if yes and not dry_run:
+        raise typer.Exit(run_once(settings, project, caller, changes, is_reference=reference).exit_code)
+    with open_session(settings, project, is_reference=reference) as session:
+        options = session.options(**changes)
         plan = session.plan(options)
-        if dry_run or asks:
-            _show_plan(session, plan, as_json=as_json)
-        if dry_run or (asks and not _confirmed(plan)):
+        _show_plan(session, plan, as_json=as_json)
+        if dry_run or not _confirmed(plan):
             return
-        _execute(session, plan, options, as_json=as_json)
+        raise typer.Exit(carry_out(session, plan, options, caller).exit_code)
 
 
 @app.command()
@@ -122,6 +124,7 @@ def preview(
     """
     from autolabel import bootstrap
     from autolabel.console import print_preview, progress
+    from autolabel.home import report_folder
     from autolabel.report import write_report
 
     settings = _settings(config)
@@ -138,7 +141,7 @@ def preview(
     with progress(min(limit, len(glance.rows))) as on_step:
         page, album = bootstrap.run_preview(settings, glance, limit, on_step, is_reference=reference)
     print_preview(page)
-    typer.echo(f"report: {write_report(bootstrap.report_folder(settings), page, album)}")
+    typer.echo(f"report: {write_report(report_folder(settings), page, album)}")
     raise typer.Exit(EXIT_PARTIAL if page.messages else 0)
 
 
@@ -150,6 +153,7 @@ def publish(
 ) -> None:
     """Copy what `push --to branch` wrote to main, only where main has no row yet; nothing is inferred."""
     from autolabel.bootstrap import open_run
+    from autolabel.running import carry_out
 
     if not yes and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm: give --yes to copy the run's rows to main")
@@ -158,7 +162,7 @@ def publish(
         plan = session.plan(options)
         if not yes and not typer.confirm(f"Copy {len(plan.todo)} rows to main of {session.project.title!r}?"):
             return
-        _execute(session, plan, options, as_json=as_json, saves=False)
+        raise typer.Exit(carry_out(session, plan, options, _printing(as_json=as_json), saves=False).exit_code)
 
 
 @app.command()
@@ -166,11 +170,11 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the latest runs and what became of every row the ledger knows. Reads the ledger only."""
-    from autolabel.bootstrap import open_ledger
     from autolabel.console import print_status
+    from autolabel.home import open_overview
 
-    with closing(open_ledger(_settings(None))) as ledger:
-        runs, counts, aside = ledger.runs(limit=10), ledger.counts(), ledger.messages(limit=20)
+    with closing(open_overview(_settings(None))) as overview:
+        runs, counts, aside = overview.runs(limit=10), overview.counts(), overview.messages(limit=20)
     if as_json:
         typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
     else:
@@ -250,6 +254,7 @@ def demo(
     Needs no account, network or GPU. Running it again changes nothing.
     """
     from autolabel.bootstrap import open_session
+    from autolabel.running import carry_out
     from autolabel.sandbox import running
 
     home = (folder or _settings(None).home / "demo").absolute()
@@ -260,7 +265,7 @@ def demo(
             options = session.options()
             plan = session.plan(options)
             _show_plan(session, plan, as_json=False)
-            _execute(session, plan, options, as_json=False)
+            raise typer.Exit(carry_out(session, plan, options, _printing(as_json=False)).exit_code)
 
 
 @app.command()
@@ -308,8 +313,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell where an object of ours came from: run, recipe, models, prompt, scores, picture. Reads the ledger only."""
-    from autolabel.bootstrap import open_ledger
     from autolabel.console import print_explanation
+    from autolabel.home import open_ledger
     from autolabel.operate import explain as look_up
 
     with closing(open_ledger(_settings(None))) as ledger:
@@ -337,45 +342,23 @@ def _confirmed(plan: Plan) -> bool:
     return typer.confirm("\nWrite this?")
 
 
-def _execute(session: Session, plan: Plan, options: Options, *, as_json: bool, saves: bool = True) -> None:
-    """Run the plan, print what became of it however it ends, and end with the exit code that says so."""
-    from autolabel.console import progress
+def _printing(*, as_json: bool) -> Caller:
+    """A person at the command line, or a script that reads what it prints."""
+    from autolabel.console import print_result, progress
+    from autolabel.running import Caller, Ended
 
-    with session.running(plan, saves=saves) as (run, album):
-        try:
-            with progress(len(plan.todo)) as on_step:
-                run.execute(options, on_step)
-        finally:
-            _show_result(session, run, album, as_json=as_json)
-    raise typer.Exit(_exit_code(run.summary(), plan))
-
-
-def _show_result(session: Session, run: Run, album: Album, *, as_json: bool) -> None:
-    from autolabel.bootstrap import report_folder
-    from autolabel.console import print_result
-    from autolabel.report import write_report
-
-    summary, messages, report = run.summary(), run.tally.messages, None
-    if not as_json:
-        print_result(summary, {item.feature_hash: item.name for item in session.project.classes}, messages)
-    if run.tally.finished:
-        try:
-            report = write_report(report_folder(session.settings), session.page(run), album)
-        except PermanentUsageError as error:
-            typer.echo(f"the labels are written; {error}", err=True)
-    if as_json:
-        typer.echo(json.dumps({**summary, "report": report and str(report), "messages": messages}))
-    else:
+    def show(ended: Ended) -> None:
+        summary, report = ended.summary or {}, ended.report
+        if as_json:
+            typer.echo(json.dumps({**summary, "report": report and str(report), "messages": ended.messages}))
+            return
+        print_result(summary, ended.names, ended.messages)
         if report:
             typer.echo(f"report: {report}")
         if summary["destination"] == Destination.BRANCH and summary["labelled"]:
-            typer.echo(f"to bring it to main: autolabel publish --run {run.id}")
+            typer.echo(f"to bring it to main: autolabel publish --run {summary['run']}")
 
-
-def _exit_code(summary: dict[str, Any], plan: Plan) -> int:
-    if summary["pending"] > plan.beyond_limit:
-        return EXIT_LATER
-    return EXIT_PARTIAL if summary["set_aside"] else 0
+    return Caller("cli", progress, show, wants_summary=True)
 
 
 def _settings(config: str | None) -> Settings:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from autolabel.core.detections import FrameLabels, pack, unpack
 from autolabel.core.rows import Reason
 from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
-from autolabel.schema import DETECTIONS, EVENT, RECEIPT, ROW, RUN, STANDS, UNDO, all_detections, on_main, upsert
+from autolabel.schema import (
+    DETECTIONS,
+    EVENT,
+    MOVE_ROW,
+    RECEIPT,
+    ROW,
+    RUN,
+    STANDS,
+    STEP,
+    UNDO,
+    all_detections,
+    insert,
+    on_main,
+    upsert,
+)
 from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
 
 LEASE_S = 900.0
@@ -39,12 +51,12 @@ class Ledger:
 
     def __init__(
         self,
-        path: Path,
+        database: Database,
         clock: Callable[[], float],
         is_alive: Callable[[str], bool] = lambda run_id: True,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._database = Database(path)
+        self._database = database
         self._clock, self._is_alive, self._lease_s = clock, is_alive, lease_s
 
     def close(self) -> None:
@@ -99,12 +111,6 @@ class Ledger:
         with self._database.read() as db:
             found = db.execute(sa.select(RUN).where(RUN.c.id == run_id)).mappings().first()
         return dict(found) if found else None
-
-    def runs(self, limit: int) -> list[dict[str, Any]]:
-        """The latest runs, newest first, each with whether it is still under way: `is_alive`."""
-        with self._database.read() as db:
-            rows = db.execute(sa.select(RUN).order_by(RUN.c.started_at.desc()).limit(limit)).mappings().all()
-        return [{**row, "is_alive": row["finished_at"] is None and self._is_alive(row["id"])} for row in rows]
 
     # Rows
 
@@ -226,7 +232,7 @@ class Ledger:
                 for chunk in kept
             ]
             if packed:
-                db.execute(upsert(DETECTIONS), packed)
+                db.execute(upsert(DETECTIONS, db), packed)
             db.execute(ROW.update().where(mine).values(_NO_TROUBLE))
             self._apply(db, job, run_id, [Move(chunk.data_hash, State.INFERRED) for chunk in kept if chunk.ends_row])
             return owned
@@ -311,27 +317,14 @@ class Ledger:
 
     def _mark_undo(self, db: sa.Connection, job: Job, data_hash: str, branch: str, values: Mapping[str, Any]) -> None:
         key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash, "branch": branch}
-        db.execute(insert(UNDO).values(**key, **values).on_conflict_do_update(None, set_=values))
+        put = insert(UNDO, db).values(**key, **values)
+        db.execute(put.on_conflict_do_update(index_elements=list(UNDO.primary_key), set_=values))
 
     def undone(self, project_hash: str, recipe_id: str) -> frozenset[str]:
         """Data hashes of rows whose labels of a recipe were taken back, wherever they had gone."""
         where = sa.and_(ROW.c.project_hash == project_hash, ROW.c.recipe_id == recipe_id)
         with self._database.read() as db:
             return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(where, ROW.c.reason == Reason.UNDONE)))
-
-    def counts(self) -> list[dict[str, Any]]:
-        """Rows by project, recipe, destination, state and reason."""
-        columns = (ROW.c.project_hash, ROW.c.recipe_id, ROW.c.destination, ROW.c.state, ROW.c.reason)
-        query = sa.select(*columns, sa.func.count().label("rows")).group_by(*columns).order_by(*columns)
-        with self._database.read() as db:
-            return [dict(row) for row in db.execute(query).mappings()]
-
-    def messages(self, limit: int) -> list[dict[str, Any]]:
-        """Rows set aside, with what was wrong."""
-        query = sa.select(ROW.c.data_hash, ROW.c.project_hash, ROW.c.reason, ROW.c.message)
-        with self._database.read() as db:
-            found = db.execute(query.where(ROW.c.state == State.SET_ASIDE).limit(limit)).mappings()
-            return [dict(row) for row in found]
 
     def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
         """The steps of rows that are the run's own. A statement a table, not a row: it costs more than its rows."""
@@ -349,11 +342,11 @@ class Ledger:
             states[move.data_hash] = move.state
         if mine:
             db.execute(
-                _MOVE.where(_of(job)), [{f"its_{name}": getattr(move, name) for name in _STEP} for move in mine]
+                MOVE_ROW.where(_of(job)), [{f"its_{name}": getattr(move, name) for name in STEP} for move in mine]
             )
             self._log(db, job, run_id, mine)
         if receipts := [self._receipt(job, run_id, move.data_hash, move.receipt) for move in mine if move.receipt]:
-            db.execute(upsert(RECEIPT), receipts)
+            db.execute(upsert(RECEIPT, db), receipts)
         return frozenset(move.data_hash for move in mine)
 
     def _receipt(self, job: Job, run_id: str, data_hash: str, receipt: Receipt) -> dict[str, Any]:
@@ -375,13 +368,6 @@ class Ledger:
         values = {"at": self._clock(), "run_id": run_id, "destination": job.destination}
         steps = [{"data_hash": move.data_hash, "state": move.state, "reason": move.reason} for move in moves]
         db.execute(EVENT.insert(), [values | step for step in steps])
-
-
-_STEP = ("data_hash", "state", "reason", "message", "intent_digest")
-_ITS: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"its_{name}") for name in _STEP}
-_MOVE = ROW.update().where(ROW.c.data_hash == _ITS["data_hash"])
-_MOVE = _MOVE.values({name: _ITS[name] for name in ("state", "reason", "message")})
-_MOVE = _MOVE.values(intent_digest=sa.func.coalesce(_ITS["intent_digest"], ROW.c.intent_digest))
 
 
 def _key(job: Job) -> dict[str, str]:

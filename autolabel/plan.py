@@ -121,6 +121,16 @@ class Plan:
         """Nothing to label and no task to hand over."""
         return not self.todo and not self.handed_over
 
+    @property
+    def news(self) -> dict[str, Reason]:
+        """Why rows are left alone of which the ledger does not know it yet, by data hash."""
+        left = {row.data_hash: why for row, why in self.left_alone if self._left_for(row) != why}
+        return left | dict.fromkeys(self.gone, Reason.GONE)
+
+    def _left_for(self, row: LabelRow) -> str | None:
+        record = self.records.get(row.data_hash)
+        return record.reason if record and record.state == State.LEFT_ALONE else None
+
 
 @dataclass
 class _Sorted:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from autolabel.core.rows import MAIN_BRANCH
 
-VERSION = 7
+VERSION = 10
 
 META = sa.MetaData()
 RUN = sa.Table(
@@ -84,6 +86,35 @@ EVENT = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text),
 )
+INBOX = sa.Table(
+    "inbox",
+    META,
+    sa.Column("mac", sa.Text, primary_key=True),  # of an authentic webhook: one that comes again is known by it
+    sa.Column("project_hash", sa.Text, nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+WAKE = sa.Table(
+    "wake",
+    META,
+    sa.Column("project_hash", sa.Text, primary_key=True),  # "" where it is still to be looked up
+    sa.Column("place", sa.Text, primary_key=True),  # a stage's uuid, or dataset/HASH, folder/UUID
+    sa.Column("requested", sa.Integer, nullable=False),  # how often
+    sa.Column("served", sa.Integer, nullable=False),  # up to which of these a run has begun afterwards, and ended
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("not_before", sa.Float, nullable=False),
+)
+LOOK = sa.Table(
+    "look",
+    META,
+    sa.Column("project_hash", sa.Text, primary_key=True),
+    sa.Column("project_title", sa.Text, nullable=False),
+    sa.Column("called_by", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("run_id", sa.Text),  # NULL where there was nothing to do
+    sa.Column("error", sa.Text),
+    sa.Column("succeeded_at", sa.Float),
+)
 
 
 MIGRATIONS = {
@@ -95,6 +126,12 @@ MIGRATIONS = {
     6: "CREATE TABLE undo (project_hash TEXT NOT NULL, recipe_id TEXT NOT NULL, data_hash TEXT NOT NULL, "
     "branch TEXT NOT NULL, from_stage TEXT, undone_at FLOAT, "
     "PRIMARY KEY (project_hash, recipe_id, data_hash, branch))",
+    7: "CREATE TABLE inbox (mac TEXT NOT NULL PRIMARY KEY, project_hash TEXT NOT NULL, place TEXT NOT NULL, "
+    "at FLOAT NOT NULL)",
+    8: "CREATE TABLE wake (project_hash TEXT NOT NULL, place TEXT NOT NULL, requested INTEGER NOT NULL, "
+    "served INTEGER NOT NULL, at FLOAT NOT NULL, not_before FLOAT NOT NULL, PRIMARY KEY (project_hash, place))",
+    9: "CREATE TABLE look (project_hash TEXT NOT NULL PRIMARY KEY, project_title TEXT NOT NULL, "
+    "called_by TEXT NOT NULL, at FLOAT NOT NULL, run_id TEXT, error TEXT, succeeded_at FLOAT)",
 }
 """From each schema version to the next."""
 
@@ -106,6 +143,14 @@ STANDS = ~sa.exists().where(
 )
 
 
+STEP = ("data_hash", "state", "reason", "message", "intent_digest")
+_ITS: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"its_{name}") for name in STEP}
+MOVE_ROW = ROW.update().where(ROW.c.data_hash == _ITS["data_hash"])
+MOVE_ROW = MOVE_ROW.values({name: _ITS[name] for name in ("state", "reason", "message")})
+MOVE_ROW = MOVE_ROW.values(intent_digest=sa.func.coalesce(_ITS["intent_digest"], ROW.c.intent_digest))
+"""One step of each of many rows: parameters are called `its_` and a name of STEP."""
+
+
 def all_detections(recipe_id: str) -> sa.ColumnElement[bool]:
     """The last chunks of rows of which all detections are kept."""
     return sa.and_(DETECTIONS.c.recipe_id == recipe_id, DETECTIONS.c.ends_row)
@@ -115,8 +160,14 @@ def on_main(project_hash: str) -> sa.ColumnElement[bool]:
     return sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.branch == MAIN_BRANCH)
 
 
-def upsert(table: sa.Table) -> sa.Executable:
+def insert(table: sa.Table, db: sa.Connection) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that may say what becomes of a row whose key is there: each database has its own."""
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def upsert(table: sa.Table, db: sa.Connection) -> sa.Executable:
     """Puts rows into the table, in place of those with their keys."""
-    adding = insert(table)
+    adding = insert(table, db)
     columns = [column.name for column in table.c if not column.primary_key]
-    return adding.on_conflict_do_update(None, set_={name: adding.excluded[name] for name in columns})
+    values = {name: adding.excluded[name] for name in columns}
+    return adding.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)

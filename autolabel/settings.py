@@ -13,7 +13,7 @@ import psutil
 from dotenv import dotenv_values
 from platformdirs import user_state_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from autolabel.core.prompts import nearest
 from autolabel.errors import PermanentUsageError
@@ -39,6 +39,15 @@ def _named(path: str | Path) -> str | Path:
 def _absolute(path: Path) -> Path:
     """The same place whichever folder a command is called from."""
     return path.expanduser().absolute()
+
+
+def _hashes(given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Hashes out of hashes and URLs, with commas or blanks between them."""
+    parts = re.split(r"[\s,]+", given) if isinstance(given, str) else given
+    for part in filter(None, parts):
+        if UUID.search(part) is None:
+            raise ValueError(f"{part!r} holds no project hash")
+    return tuple(dict.fromkeys(UUID.search(part).group().lower() for part in parts if part))  # type: ignore[union-attr]
 
 
 class Pathways(BaseModel):
@@ -74,6 +83,13 @@ class Settings(BaseSettings):
     home: Annotated[Path, BeforeValidator(_named), AfterValidator(_absolute)] = Field(
         user_state_path("autolabel"), description="Where the ledger, reports and spooled media live; a local disk."
     )
+    ledger: SecretStr | None = Field(
+        None,
+        description="A Postgres database for the ledger, where several hosts share projects: postgresql://...",
+    )
+    projects: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hashes)] = Field(
+        (), description="Hashes or URLs of the projects that `push --all` and webhooks may serve."
+    )
     config: str = Field("default", description="Recipe: a name in configs/ or a path to a YAML file.")
     device: str = Field("auto", description="Torch device for the models: auto, cpu, cuda, cuda:1 ...")
     batch_frames: int = Field(8, ge=1, description="Most frames in one forward pass.")
@@ -93,6 +109,32 @@ class Settings(BaseSettings):
     )
     holdout: float = Field(
         0.0, ge=0, le=1, description="Share of data units left to people as it is, to measure time saved against."
+    )
+    max_minutes: float | None = Field(
+        None, gt=0, description="A run takes up nothing new after so long; the next one goes on."
+    )
+    max_objects_a_day: int | None = Field(
+        None, ge=1, description="Most objects written to a project in any 24 hours; what is over waits."
+    )
+    max_waiting: int | None = Field(
+        None, ge=1, description="No more rows are pre-labelled while so many wait, pre-labelled, for annotators."
+    )
+    idle_s: float = Field(600.0, ge=0, description="How long `serve` keeps models loaded after a run.")
+    webhook_secret: SecretStr | None = Field(
+        None,
+        validation_alias="ENCORD_WEBHOOK_SECRET",
+        description="What Encord signs webhooks with; several, with blanks between, while one is replaced.",
+    )
+    webhook_secret_file: Path | None = Field(
+        None,
+        validation_alias="ENCORD_WEBHOOK_SECRET_FILE",
+        description="File with these secrets, one a line; read again when it changes.",
+    )
+    bucket_secret: SecretStr | None = Field(
+        None, description="What your own function signs bucket events with (Standard Webhooks, whsec_...)."
+    )
+    bucket_secret_file: Path | None = Field(
+        None, description="File with these secrets, one a line; read again when it changes."
     )
     report_images: bool = Field(True, description="Whether reports show pictures; off keeps people's frames out.")
     agent_stage: str | None = Field(

@@ -144,9 +144,7 @@ class Run:
     def _leave(self) -> None:
         """Record what the plan leaves alone, and what is gone."""
         plan = self.plan
-        news = {row.data_hash: why for row, why in plan.left_alone if _reason_on_record(plan, row) != why}
-        news |= dict.fromkeys(plan.gone, Reason.GONE)
-        for batch in in_batches(news.items(), LEAVE_ROWS):
+        for batch in in_batches(plan.news.items(), LEAVE_ROWS):
             self._ledger.leave(self._job, self.id, dict(batch), plan.records)
         self._ledger.note_edits(self._job.project_hash, plan.noted)
 
@@ -317,11 +315,6 @@ class Run:
     def _lose(self, rows: int) -> None:
         if rows:
             self.tally.elsewhere[OVERTAKEN] += rows
-
-
-def _reason_on_record(plan: Plan, row: LabelRow) -> str | None:
-    record = plan.records.get(row.data_hash)
-    return record.reason if record and record.state == State.LEFT_ALONE else None
 
 
 def _pathway(outcome: Outcome | None) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.core.rows import LabelRow
+from autolabel.database import Database
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
 from autolabel.protocols import Clip, ClipAnswer, Pending
@@ -85,7 +86,7 @@ class Desk:
 
     def push(self, **options: object) -> Run:
         chosen = Options(**options)  # type: ignore[arg-type]
-        with closing(Ledger(self.home / "ledger.sqlite", lambda: time.time() + self.ahead_s)) as ledger:
+        with closing(Ledger(Database(self.home / "ledger.sqlite"), lambda: time.time() + self.ahead_s)) as ledger:
             plan = make_plan(self.source, ledger, self.project, self.recipe, chosen)
             self.in_hand = [row.data_hash for row in plan.todo]
             ports = Ports(self.source, self.sink, ledger, self._inference, self.home)

@@ -25,6 +25,7 @@ from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.identity import object_hash
 from autolabel.core.prompts import ClassPlan, PromptPlan
 from autolabel.core.rows import OntologyClass
+from autolabel.database import Database
 from autolabel.errors import AutolabelError
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
@@ -187,7 +188,7 @@ def bench(folder: Path, rows: int) -> Iterator[Bench]:
         cls = next(item for item in found.classes if item.shape == "bounding_box")
         spool = folder / "spool"
         spool.mkdir()
-        with closing(Ledger(folder / "ledger.sqlite", time.time)) as ledger:
+        with closing(Ledger(Database(folder / "ledger.sqlite"), time.time)) as ledger:
             yield Bench(served["domain"], key, project_hash, make_recipe(cls), ledger, spool)
 
 

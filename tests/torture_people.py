@@ -21,6 +21,7 @@ import requests
 
 import history
 from autolabel.core.rows import Destination
+from autolabel.database import Database
 from autolabel.ledger import Ledger
 from autolabel.plan import LOOK_AGAIN_S
 from autolabel.remote.sink import EncordSink
@@ -81,7 +82,7 @@ def _session(dice: random.Random, home: Path, sink: type[EncordSink]) -> tuple[i
         people = People()
         for event in requests.get(f"{served['domain']}/admin/log", timeout=30).json():
             people.see(event)
-        with closing(Ledger(home / "ledger.sqlite", time.time)) as ledger:
+        with closing(Ledger(Database(home / "ledger.sqlite"), time.time)) as ledger:
             claims = list(wrong_claims(people, desk, ledger))
     return editor.count, [*people.violations, *claims, *history.check_folder(home, desk.ahead_s)]
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from autolabel.core.rows import LabelRow
+from autolabel.database import Database
 from autolabel.inferring import Eyes, Inferring
 from autolabel.ledger import Ledger
 from autolabel.plan import Options, make_plan
@@ -38,7 +39,7 @@ def peak_mib(folder: Path, minutes: int) -> float:
     row = make_row("film", data_type="video", frames=minutes * 60 * FPS, frames_per_second=float(FPS))
     recipe = replace(RECIPE, config=RECIPE.config.model_copy(update={"video_fps": "native"}))
     platform = VideoPlatform(row, folder / f"{minutes}.mp4")
-    ledger = Ledger(folder / f"{minutes}.sqlite", clock=lambda: 0.0)
+    ledger = Ledger(Database(folder / f"{minutes}.sqlite"), clock=lambda: 0.0)
     plan = make_plan(platform, ledger, platform.project(), recipe, Options())
     ledger.start_run("run", plan.job, "Film", {})
     tally = Tally()

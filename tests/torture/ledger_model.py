@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from autolabel.core.detections import FrameLabels
+from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import Ledger
 from autolabel.states import ENDS, SETTLED, Chunk, Job, Move, Record, State
@@ -82,7 +83,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _open(self) -> Ledger:
         path = Path(self.folder.name) / "ledger.sqlite"
-        return Ledger(path, lambda: self.model.now_s, lambda run: self.model.runs[run].is_alive, LEASE_S)
+        return Ledger(Database(path), lambda: self.model.now_s, lambda run: self.model.runs[run].is_alive, LEASE_S)
 
     def teardown(self) -> None:
         self.ledger.close()

@@ -30,6 +30,7 @@ from autolabel.bootstrap import Session, open_session
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import ClassPlan, needs_mask
+from autolabel.database import Database
 from autolabel.errors import AutolabelError
 from autolabel.ledger import Ledger
 from autolabel.locks import is_held
@@ -199,9 +200,8 @@ def push(job: Job) -> int:
 def ledger_of(job: Job, kind: type[Ledger] = Ledger) -> Ledger:
     """As bootstrap opens it, but with the job's lease."""
     home = Path(job.home)
-    return kind(
-        home / "ledger.sqlite", time.time, lambda run_id: is_held(home / "spool" / f"{run_id}.lock"), job.lease_s
-    )
+    database = Database(home / "ledger.sqlite")
+    return kind(database, time.time, lambda run_id: is_held(home / "spool" / f"{run_id}.lock"), job.lease_s)
 
 
 def _execute(session: Session, job: Job) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import history
+from autolabel.database import Database
 from autolabel.ledger import Ledger
 from evidence import Book, Platform, read_ledger, read_log
 from history import check
@@ -242,7 +243,7 @@ def test_i10_sees_what_was_not_given_back() -> None:
 @pytest.mark.parametrize("trouble", ["absent", "damaged", "empty", "less a column"])
 def test_a_ledger_that_cannot_be_read_is_an_error_and_not_an_empty_one(trouble: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    Ledger(path, time.time).close()
+    Ledger(Database(path), time.time).close()
     assert read_ledger(path).runs == []
     path.unlink()
     if trouble == "damaged":
@@ -257,7 +258,7 @@ def test_a_ledger_that_cannot_be_read_is_an_error_and_not_an_empty_one(trouble: 
 
 def test_what_a_clock_that_was_put_ahead_says_is_taken_back(tmp_path: Path) -> None:
     path, now_s = tmp_path / "ledger.sqlite", time.time()
-    Ledger(path, time.time).close()
+    Ledger(Database(path), time.time).close()
     with closing(sqlite3.connect(path)) as db, db:
         for seq, at_s in ((1, now_s - 9), (2, now_s + 900)):
             db.execute("INSERT INTO event VALUES (?, ?, 'run', 'data', 'main', 'found', NULL)", (seq, at_s))

@@ -414,7 +414,9 @@ def test_a_run_that_stops_says_so_in_its_record(tmp_path: Path) -> None:
     platform.fail_next_write = TransientServiceError("503")
     with pytest.raises(TransientServiceError):
         bench.push()
-    assert json.loads(bench.ledger.runs(1)[0]["summary"])["stopped_by"] == "503"
+    record = bench.ledger.run("run-1")
+    assert record is not None
+    assert json.loads(record["summary"])["stopped_by"] == "503"
 
 
 def test_a_lost_ledger_does_not_label_rows_twice(tmp_path: Path) -> None:
