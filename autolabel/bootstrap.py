@@ -312,7 +312,7 @@ def _opened(
         models = warm or stack.enter_context(closing(Warm()))
         inference = models.inference(settings, recipe, is_reference)
         spool = stack.enter_context(spooling(settings.home, run_id := new_id()))
-        ledger, looks = ledger_on(settings, database), Looks(database, time.time)
+        ledger, looks = ledger_on(settings, database), Looks(database, database.clock)
         ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference)
         yield Session(run_id, project, recipe, left, ports, retractor, looks, settings)
 

@@ -1,10 +1,11 @@
-"""The ledger's file: under which rules it is opened and trusted, and its transactions."""
+"""The ledger's database: how it is opened and brought up to date, its transactions; and the rules of its file."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,19 +24,44 @@ NETWORK = frozenset(
 )
 
 
-class Database:
-    """A file of the present schema, made or brought up to date. Safe between threads.
+class Place(Protocol):
+    """Where a ledger is kept: all in which a file differs from a server. `__str__` names it, without a secret."""
 
-    Raises PermanentLedgerError for a file that cannot be trusted, TransientLedgerError where another process does
-    not let go of it.
+    def engine(self) -> sa.Engine:
+        """Every transaction of it is durable when its commit returns; one with the option `writes` is alone."""
+
+    def check(self) -> None:
+        """Raises PermanentLedgerError where no ledger can be kept."""
+
+    def check_room(self) -> None:
+        """Raises PermanentDiskError where there is no room for what a run will keep."""
+
+    def version(self, db: sa.Connection) -> int:
+        """The schema version, 0 for a new ledger. Raises PermanentLedgerError for one that is damaged."""
+
+    def set_version(self, db: sa.Connection) -> None:
+        """Note that the schema is the present one."""
+
+    def clock(self) -> float:
+        """Seconds since 1970 by the one clock that all who use this ledger go by."""
+
+    def explain(self, error: sa.exc.DBAPIError) -> AutolabelError:
+        """What an error of the driver means."""
+
+
+class Database:
+    """A ledger of the present schema, made or brought up to date: a file, or another place. Safe between threads.
+
+    Raises PermanentLedgerError for one that cannot be trusted, TransientLedgerError where another process does not
+    let go of it, or a server is away.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, place: Path | Place) -> None:
+        self._place = SqliteFile(place) if isinstance(place, Path) else place
+        self.clock = self._place.clock
+        self.check_room = self._place.check_room
         self._writing = threading.Lock()  # SQLite itself lets a writer sleep, for up to 0.1 s, and look again
-        self._engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
-        sa.event.listen(self._engine, "connect", on_connect)
-        sa.event.listen(self._engine, "begin", on_begin)
+        self._engine = self._place.engine()
         try:
             self._open()
         except AutolabelError:
@@ -43,49 +69,95 @@ class Database:
             raise
 
     def _open(self) -> None:
-        check_place(self._path, psutil.disk_partitions(all=True))
+        self._place.check()
         with self.read() as db:
-            version = checked_version(db, self._path)
+            version = self._checked_version(db)
         if version == VERSION:
             return
         with self.write() as db:
-            version = checked_version(db, self._path)  # another process may have been first
+            version = self._checked_version(db)  # another process may have been first
             if version == 0:
                 META.create_all(db)
             for step in range(version or VERSION, VERSION):
                 db.exec_driver_sql(MIGRATIONS[step])
-            db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+            self._place.set_version(db)
+
+    def _checked_version(self, db: sa.Connection) -> int:
+        version = self._place.version(db)
+        if version > VERSION:
+            raise PermanentLedgerError(
+                f"the ledger {self._place} was written by a newer release (schema {version}, this one reads "
+                f"{VERSION}); nothing was written. Install the newer release"
+            )
+        return version
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def check_room(self) -> None:
-        """Raises PermanentDiskError where the disk has no room for what a run will keep."""
-        check_room(self._path)
-
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent look that no writer waits for."""
-        with self._trusted(), self._engine.connect() as db, db.begin():
+        with self._explained(), self._engine.connect() as db, db.begin():
             yield db
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction, alone from its beginning, on the disk when the block ends."""
-        with self._trusted(), self._writing, self._engine.connect().execution_options(writes=True) as db, db.begin():
+        with (
+            self._explained(),
+            self._writing,
+            self._engine.connect().execution_options(writes=True) as db,
+            db.begin(),
+        ):
             yield db
 
     @contextmanager
-    def _trusted(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                raise TransientLedgerError(f"another process keeps the ledger {self._path} locked") from error
-            raise PermanentLedgerError(
-                f"the ledger {self._path} cannot be used ({error.orig}), so nothing more is written to the platform; "
-                "free the disk or restore the file, then run again"
-            ) from error
+            raise self._place.explain(error) from error
+
+
+class SqliteFile:
+    """A file of this machine, in WAL mode."""
+
+    clock = staticmethod(time.time)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def engine(self) -> sa.Engine:
+        engine = sa.create_engine(f"sqlite:///{self._path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+        sa.event.listen(engine, "connect", on_connect)
+        sa.event.listen(engine, "begin", on_begin)
+        return engine
+
+    def check(self) -> None:
+        check_place(self._path, psutil.disk_partitions(all=True))
+
+    def check_room(self) -> None:
+        check_room(self._path)
+
+    def version(self, db: sa.Connection) -> int:
+        version = int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
+        if version <= VERSION:
+            check_whole(db, self._path)
+        return version
+
+    def set_version(self, db: sa.Connection) -> None:
+        db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+
+    def explain(self, error: sa.exc.DBAPIError) -> AutolabelError:
+        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return TransientLedgerError(f"another process keeps the ledger {self} locked")
+        return PermanentLedgerError(
+            f"the ledger {self} cannot be used ({error.orig}), so nothing more is written to the platform; "
+            "free the disk or restore the file, then run again"
+        )
 
 
 class Mount(Protocol):
@@ -137,15 +209,8 @@ def check_room(path: Path, needed: int = MIN_FREE_BYTES) -> None:
         )
 
 
-def checked_version(db: sa.Connection, path: Path) -> int:
-    """The file's schema version, 0 for a new one. Raises PermanentLedgerError for a newer or damaged file."""
-    version = int(db.exec_driver_sql("PRAGMA user_version").scalar_one())
-    if version > VERSION:
-        raise PermanentLedgerError(
-            f"the ledger {path} was written by a newer release (schema {version}, this one reads {VERSION}); "
-            "nothing was written. Install the newer release"
-        )
+def check_whole(db: sa.Connection, path: Path) -> None:
+    """Raises PermanentLedgerError for a damaged file."""
     verdict = str(db.exec_driver_sql("PRAGMA quick_check").scalar_one()).splitlines()[0]
     if verdict != "ok":
         raise PermanentLedgerError(f"the ledger {path} is damaged ({verdict}); nothing was written. Restore a copy")
-    return version

@@ -1,10 +1,9 @@
-"""What lies under AUTOLABEL_HOME: the ledger with all that shares its file, locks, reports and spooled media."""
+"""What lies under AUTOLABEL_HOME: locks, reports, spooled media, and the ledger, where that is not on a server."""
 
 from __future__ import annotations
 
 import errno
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,8 +33,13 @@ def _make_private(folder: Path) -> None:
 
 
 def open_database(settings: Settings) -> Database:
+    """The ledger's: on the server that the settings name, else a file under AUTOLABEL_HOME."""
     _make_private(settings.home)
-    return Database(settings.home / "ledger.sqlite")
+    if not settings.ledger:
+        return Database(settings.home / "ledger.sqlite")
+    from autolabel.postgres import PostgresServer
+
+    return Database(PostgresServer(settings.ledger))
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -43,7 +47,7 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def ledger_on(settings: Settings, database: Database) -> Ledger:
-    return Ledger(database, time.time, partial(_is_alive, settings))
+    return Ledger(database, database.clock, partial(_is_alive, settings))
 
 
 def _is_alive(settings: Settings, run_id: str) -> bool:
@@ -55,11 +59,13 @@ def open_overview(settings: Settings) -> Overview:
 
 
 def open_looks(settings: Settings) -> Looks:
-    return Looks(open_database(settings), time.time)
+    database = open_database(settings)
+    return Looks(database, database.clock)
 
 
 def open_wakes(settings: Settings) -> Wakes:
-    return Wakes(open_database(settings), time.time)
+    database = open_database(settings)
+    return Wakes(database, database.clock)
 
 
 def _life(home: Path, name: str) -> Path:

@@ -289,7 +289,11 @@ class Ledger:
     def receipts(self, run_id: str | None = None, naming: str | None = None) -> list[dict[str, Any]]:
         """Receipts of one run, or naming an object as ours: oldest first, `objects` as hash -> class feature hash."""
         of_run = sa.true() if run_id is None else RECEIPT.c.run_id == run_id
-        with_object = sa.true() if naming is None else sa.func.instr(RECEIPT.c.objects, f"{json.dumps(naming)}:") > 0
+        with_object = (
+            sa.true()
+            if naming is None
+            else sa.func.replace(RECEIPT.c.objects, f"{json.dumps(naming)}:", "") != RECEIPT.c.objects
+        )
         query = sa.select(RECEIPT).where(of_run, with_object).order_by(RECEIPT.c.at)
         with self._database.read() as db:
             return [{**row, "objects": json.loads(row["objects"])} for row in db.execute(query).mappings()]

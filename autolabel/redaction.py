@@ -21,6 +21,8 @@ _PATTERNS = tuple(
         # A private key, also one whose line ends are written as \n, and one that was cut off at either end.
         (r"-----BEGIN[ ][^-]*KEY-----.*?(?:-----END[ ][^-]*KEY-----|\Z)", re.DOTALL, GONE),
         (r"b3BlbnNzaC1rZXktdjE[a-z0-9+/=]*(?:(?:\s|\\n)+[a-z0-9+/=]{20,})*", 0, GONE),
+        # scheme://user:password@host; a password may hold an @ that nobody escaped.
+        (r"(://[^\s/:@'\"]*:)[^\s'\"]+@", 0, rf"\1{GONE}@"),
         # All of a query, whatever its parameters are called: each store signs in a way of its own.
         (r"(\?|%3F)[^\s'\"<>?]*(?:=|%3D)[^\s'\"<>]*", 0, rf"\1{GONE}"),
         (r"\b(bearer|basic)\s+[^\s'\",;]+", 0, rf"\1 {GONE}"),

@@ -49,7 +49,8 @@ class Wakes:
         now_s = self._clock()
         call = {"mac": mac, "project_hash": hint.project_hash, "place": hint.place, "at": now_s}
         with self._database.write() as db:
-            if db.execute(insert(INBOX, db).values(call).on_conflict_do_nothing()).rowcount == 0:
+            kept = insert(INBOX, db).values(call).on_conflict_do_nothing().returning(INBOX.c.mac)
+            if db.scalar(kept) is None:
                 return False
             self._request(db, hint, now_s)
         return True

@@ -30,6 +30,7 @@ CANARIES = {
     "c0ffee07": ["Signature: encord-sig=:c0ffee07=:", "X-Encord-Signature: c0ffee07", "signature=c0ffee07"],
     "c0ffee08": ["webhook_secret=c0ffee08", "WEBHOOK_SECRET: 'c0ffee08'", "AUTOLABEL_WEBHOOK_SECRET=c0ffee08"],
     "c0ffee09": ["%3FX-Amz-Signature%3Dc0ffee09%26b%3D2", "password: c0ffee09", "Policy=c0ffee09&Key-Pair-Id=K"],
+    "c0ffee10": ["postgresql://me:c0ffee10@db.test/ledger", "postgresql://:a@b?c=c0ffee10@db.test:5432/ledger?x=y"],
 }
 
 

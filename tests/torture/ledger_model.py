@@ -17,6 +17,7 @@ from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import Ledger
 from autolabel.states import ENDS, SETTLED, Chunk, Job, Move, Record, State
 from history import STEPS
+from ledgers import open_database
 from torture import scratch
 
 STEPS_AN_EXAMPLE = 50
@@ -74,6 +75,8 @@ def _can(record: Record, state: State) -> bool:
 class LedgerMachine(RuleBasedStateMachine):
     """Every rule does the same to the ledger and to the model; `held` is an old look at the records."""
 
+    open_database = staticmethod(open_database)
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = scratch.folder("torture T8 ")
@@ -82,8 +85,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = self._open()
 
     def _open(self) -> Ledger:
-        path = Path(self.folder.name) / "ledger.sqlite"
-        return Ledger(Database(path), lambda: self.model.now_s, lambda run: self.model.runs[run].is_alive, LEASE_S)
+        database = self.open_database(Path(self.folder.name))
+        return Ledger(database, lambda: self.model.now_s, lambda run: self.model.runs[run].is_alive, LEASE_S)
 
     def teardown(self) -> None:
         self.ledger.close()
@@ -214,9 +217,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.stored(JOB.recipe_id) == self.model.inferred
 
 
-def compare(seed: int, amount: int) -> list[str]:
-    """`amount` sequences of up to 50 steps."""
-    machine = hypothesis.seed(seed)(type("SeededLedgerMachine", (LedgerMachine,), {}))
+def compare(seed: int, amount: int, opening: Callable[[Path], Database] = open_database) -> list[str]:
+    """`amount` sequences of up to 50 steps, each on a database that `opening` makes for its folder."""
+    own = {"open_database": staticmethod(opening)}
+    machine = hypothesis.seed(seed)(type("SeededLedgerMachine", (LedgerMachine,), own))
     budget = settings(
         max_examples=amount,
         stateful_step_count=STEPS_AN_EXAMPLE,

@@ -1,25 +1,20 @@
-"""The ledger: only the allowed steps, all durable; a file that cannot be trusted is refused before anything else."""
+"""The ledger: only the allowed steps, all durable, each row one run's own; in a file as on a server."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autolabel.core.detections import FrameLabels
-from autolabel.database import Database, check_place, check_room, file_system
-from autolabel.errors import PermanentDiskError, PermanentLedgerError, TransientLedgerError
+from autolabel.errors import PermanentLedgerError
 from autolabel.ledger import LEASE_S, Ledger
 from autolabel.protocols import Receipt
-from autolabel.schema import MIGRATIONS, VERSION
 from autolabel.states import ALLOWED, Chunk, Job, Landed, Move, State
-from ledgers import open_ledger
+from ledgers import ON_POSTGRES, open_ledger
 
 JOB = Job("project", "recipe", "main")
 FRAMES = [FrameLabels(0, 10, 10, (), {}, "digest")]
@@ -51,6 +46,7 @@ def test_a_step_outside_the_table_is_refused_and_changes_nothing(tmp_path: Path)
     assert state(ledger, "a") == State.LEASED
 
 
+@settings(max_examples=10 if ON_POSTGRES else 100)
 @given(steps=st.lists(st.sampled_from(list(State)), max_size=12))
 def test_no_sequence_of_moves_leaves_the_table(tmp_path_factory: pytest.TempPathFactory, steps: list[State]) -> None:
     ledger = started(tmp_path_factory.mktemp("ledger"), "a")
@@ -162,54 +158,6 @@ def test_a_row_is_inferred_with_its_last_chunk_and_its_frames_come_in_order(tmp_
     assert list(ledger.detections("recipe", "a")) == frames
 
 
-UNDO = {
-    1: "ALTER TABLE detections DROP COLUMN ends_row",
-    2: "ALTER TABLE row DROP COLUMN failed_downloads",
-    3: "ALTER TABLE run DROP COLUMN lease_until",
-    4: "ALTER TABLE receipt DROP COLUMN edited_at",
-    5: "ALTER TABLE receipt DROP COLUMN samples_per_second",
-    6: "DROP TABLE undo",
-    7: "DROP TABLE inbox",
-    8: "DROP TABLE wake",
-    9: "DROP TABLE look",
-}
-"""What takes each schema version back to the one before, as it was released."""
-
-
-def test_every_migration_has_its_test() -> None:
-    assert UNDO.keys() == MIGRATIONS.keys()
-
-
-@pytest.mark.parametrize("released", list(UNDO))
-def test_a_ledger_of_each_released_schema_is_taken_over_with_its_detections(tmp_path: Path, released: int) -> None:
-    ledger = started(tmp_path, "a")
-    ledger.put_detections(JOB, "run", [Chunk("a", FRAMES, ends_row=True)])
-    ledger.close()
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
-        for version in range(released, VERSION):
-            raw.execute(UNDO[version])
-        raw.execute(f"PRAGMA user_version = {released}")
-    raw.close()
-    ledger = open_ledger(tmp_path)
-    assert (ledger.stored("recipe"), state(ledger, "a")) == (frozenset({"a"}), State.INFERRED)
-    ledger.start_run("next", JOB, "Title", {})
-    assert set(ledger.claim(JOB, "next", ["a"], ledger.records(JOB)).taken) == {"a"}
-    assert (ledger.receipts(), ledger.undo_marks("project", "recipe")) == ([], {})
-
-
-def test_two_processes_may_bring_a_ledger_up_to_date_at_once(tmp_path: Path) -> None:
-    started(tmp_path, "a").close()
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
-        for version in sorted(UNDO, reverse=True):
-            raw.execute(UNDO[version])
-        raw.execute("PRAGMA user_version = 1")
-    raw.close()
-    with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda _: Database(tmp_path / "ledger.sqlite"), range(4)))
-    for database in opened:
-        database.close()
-
-
 def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
     ledger.move(JOB, "run", [Move("a", State.INFERRED), Move("a", State.INTENT)])
@@ -246,69 +194,3 @@ def test_what_landed_on_main_is_kept_with_when_it_was_last_looked_at(tmp_path: P
     assert ledger.landed("project") == {"a": Landed(frozenset({"h1"}), 5.0, 0.0)}
     ledger.note_edits("project", {"a": 7.0})
     assert ledger.landed("project")["a"].edited_at_s == 7.0
-
-
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as raw:
-        raw.execute("PRAGMA user_version = 99")
-    raw.close()
-    with pytest.raises(PermanentLedgerError, match="newer release"):
-        open_ledger(tmp_path)
-
-
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    started(tmp_path, "a").close()
-    path = tmp_path / "ledger.sqlite"
-    body = bytearray(path.read_bytes())
-    body[100:4000] = b"\xff" * 3900
-    path.write_bytes(body)
-    with pytest.raises(PermanentLedgerError, match=r"nothing (more is|was) written"):
-        open_ledger(tmp_path)
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "ledger.sqlite").write_text("hello" * 100)
-    with pytest.raises(PermanentLedgerError, match=r"nothing (more is|was) written"):
-        open_ledger(tmp_path)
-
-
-def test_a_ledger_that_another_process_keeps_locked_is_a_matter_for_later(tmp_path: Path) -> None:
-    ledger = started(tmp_path, "a")
-    other = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with ledger._database.read() as db:
-        db.exec_driver_sql("PRAGMA busy_timeout = 10")
-    with pytest.raises(TransientLedgerError, match=r"keeps the ledger .* locked"):
-        ledger.move(JOB, "run", [Move("a", State.SET_ASIDE)])
-    other.close()
-
-
-class Mount(NamedTuple):
-    mountpoint: str
-    fstype: str
-
-
-def test_the_file_system_is_that_of_the_deepest_mount() -> None:
-    kinds = {"/": "ext4", "/mnt/share": "nfs4", "/mnt/share/disk": "xfs", "/mnt/sh": "tmpfs"}
-    mounts = [Mount(*item) for item in kinds.items()]
-    places = ("/home/me", "/mnt/share/autolabel/ledger.sqlite", "/mnt/share/disk/x", "/mnt/shared")
-    assert [file_system(Path(place), mounts) for place in places] == ["ext4", "nfs4", "xfs", "ext4"]
-
-
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
-def test_a_ledger_on_a_network_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(PermanentLedgerError, match=rf"network file system \({kind}\).*nothing was written"):
-        check_place(tmp_path / "ledger.sqlite", [Mount("/", "ext4"), Mount(str(tmp_path), kind)])
-
-
-def test_a_run_does_not_start_on_a_disk_without_room(tmp_path: Path) -> None:
-    check_room(tmp_path / "ledger.sqlite")
-    with pytest.raises(PermanentDiskError, match="nothing was written"):
-        check_room(tmp_path / "ledger.sqlite", needed=1 << 60)
-
-
-def test_a_commit_is_on_disk_before_the_call_returns(tmp_path: Path) -> None:
-    ledger = open_ledger(tmp_path)
-    with ledger._database.read() as db:
-        assert db.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
-        assert db.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
