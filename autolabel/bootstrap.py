@@ -72,6 +72,8 @@ class Session:
             holdout=self.settings.holdout,
             agent_stage=self.settings.agent_stage,
             pathways=self.settings.pathways.model_dump(),
+            max_objects_a_day=self.settings.max_objects_a_day,
+            max_waiting=self.settings.max_waiting,
         )
         return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -84,10 +86,10 @@ class Session:
 
         Runs on several devices share a project's rows. A second one of the same project on one device would only be
         in the way, as any is beside one that may not have others beside it. TransientBusyError is raised then, where
-        the other run does this very work, else TransientError.
+        the other run does this very work, else TransientError. A daily cap is kept by one run at a time.
         """
         work = f"{'run' if saves else 'publishing'} of recipe {self.recipe.id[:8]} to {plan.job.destination}"
-        alone = plan.job.destination == Destination.AGENT_STAGE
+        alone = plan.job.destination == Destination.AGENT_STAGE or self.settings.max_objects_a_day is not None
         project = project_lock(self.settings.home, plan.job.project_hash)
         with hold_for(work, self.run_id, project, self.settings.device, alone=alone):
             album = new_album(self.settings, self.project.classes, self.run_id)

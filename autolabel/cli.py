@@ -324,7 +324,7 @@ def explain(
 
 def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
     from autolabel.console import describe_plan, print_plan
-    from autolabel.plan import seconds_per_frame
+    from autolabel.probing import seconds_per_frame
 
     ports = session.ports
     cost = seconds_per_frame(plan, session.recipe, ports.source, ports.inference, ports.spool)

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from autolabel.core.limits import LIMIT_TEXT, Limit
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import REASON_TEXT, Destination, OntologyClass, Reason
 from autolabel.operate import WHY_TEXT, Action, Step, Why, WrittenRun
@@ -44,10 +45,12 @@ def describe_plan(
             "total": plan.total,
             "to_label": len(plan.todo),
             "beyond_limit": plan.beyond_limit,
+            "held_back": dict(plan.held_back),
             "done_before": len(plan.done),
             "left_alone": dict(Counter(reason for _, reason in plan.left_alone)),
             "set_aside": dict(Counter(reason for _, reason in plan.set_aside)),
         },
+        "notes": list(plan.notes),
         "frames": frames,
         "seconds_per_frame": seconds_per_frame,
         "seconds": None if seconds_per_frame is None else frames * seconds_per_frame,
@@ -96,12 +99,15 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     lines = [
         (rows["to_label"], "to label, by priority"),
         (rows["beyond_limit"], "beyond --limit, for the next run"),
+        *((count, f"held back: {LIMIT_TEXT[Limit(why)]}") for why, count in rows["held_back"].items()),
         (rows["done_before"], "done by earlier runs"),
         *((count, f"left alone: {REASON_TEXT[Reason(why)]}") for why, count in rows["left_alone"].items()),
         *((count, f"set aside: {REASON_TEXT[Reason(why)]}") for why, count in rows["set_aside"].items()),
         (rows["total"], "label rows in all"),
     ]
     _print_counts([(count, text) for count, text in lines if count])
+    for note in plan["notes"]:
+        out.print(escape(note))
     out.print(f"\n{plan['frames']} frames to infer{_cost(plan)}\n")
     for cls in plan["classes"]:
         prompts = ", ".join(f'"{prompt}"' for prompt in cls["prompts"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from autolabel.core.rows import Reason
+from autolabel.core.rows import LabelRow, Reason
 from autolabel.errors import (
     Interrupted,
     PermanentInferenceError,
@@ -70,6 +72,37 @@ def in_batches(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda
             batch, weight = [], 0
     if batch:
         yield batch
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some frames of a row that are asked for together; without a clip there are none: why, or all are kept."""
+
+    row: LabelRow
+    clip: Clip | None
+    ends_row: bool = True
+    failure: ClipFailure | None = None
+
+    @property
+    def weight(self) -> int:
+        """In frames. The last part of a video fills any batch: to look into the next one would close its file."""
+        if self.clip is None:
+            return 1
+        ends_video = self.ends_row and self.clip.video_frames is not None
+        return sys.maxsize if ends_video else len(self.clip.frame_indices)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Parts that are asked for together: those with a clip, and those that only come to their end here."""
+
+    asked: Sequence[tuple[Part, Clip]]
+    ended: Sequence[Part]
+
+    @property
+    def data_hashes(self) -> list[str]:
+        """Of the rows that are asked for, each once."""
+        return list(dict.fromkeys(part.row.data_hash for part, _ in self.asked))
 
 
 class Asking:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
@@ -16,7 +15,7 @@ from PIL import Image
 from autolabel.core.assemble import Assembly, Instance, assemble
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
-from autolabel.engine import STRIKES, Asking, ask_alone, in_batches, prefetch
+from autolabel.engine import STRIKES, Asking, Batch, Part, ask_alone, in_batches, prefetch
 from autolabel.errors import (
     PermanentMediaError,
     PermanentModelError,
@@ -53,7 +52,8 @@ Inferred = tuple[LabelRow, ClipFailure | None]
 class Eyes:
     """What looking takes: `download` puts media into `spool`, answers go into the ledger.
 
-    `download` and `abandon` are as those of `Source`.
+    `download` and `abandon` are as those of `Source`. `goes_on` is asked, from any thread, before anything new is
+    taken up; what it was said of once that it does not go on never does again.
     """
 
     download: Callable[[LabelRow, Path], list[Clip]]
@@ -62,37 +62,7 @@ class Eyes:
     spool: Path
     abandon: Callable[[], None] = lambda: None
     meter: Meter = field(default_factory=Meter)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some frames of a row that are asked for together; without a clip there are none: why, or all are kept."""
-
-    row: LabelRow
-    clip: Clip | None
-    ends_row: bool = True
-    failure: ClipFailure | None = None
-
-    @property
-    def weight(self) -> int:
-        """In frames. The last part of a video fills any batch: to look into the next one would close its file."""
-        if self.clip is None:
-            return 1
-        ends_video = self.ends_row and self.clip.video_frames is not None
-        return sys.maxsize if ends_video else len(self.clip.frame_indices)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Parts that are asked for together: those with a clip, and those that only come to their end here."""
-
-    asked: Sequence[tuple[_Part, Clip]]
-    ended: Sequence[_Part]
-
-    @property
-    def data_hashes(self) -> list[str]:
-        """Of the rows that are asked for, each once."""
-        return list(dict.fromkeys(part.row.data_hash for part, _ in self.asked))
+    goes_on: Callable[[], bool] = lambda: True
 
 
 class Inferring:
@@ -108,7 +78,7 @@ class Inferring:
         self._eyes, self._job, self._recipe, self._run_id, self._tally = eyes, job, recipe, run_id, tally
         self._recording = partial(eyes.meter.at, Stage.RECORD)
         self._asking = Asking(eyes.inference)
-        self._open: deque[_Batch] = deque()
+        self._open: deque[Batch] = deque()
         self._failed: set[str] = set()
         self._unanswered: list[Inferred] = []
 
@@ -154,11 +124,13 @@ class Inferring:
 
     def _claimed(self, rows: Iterable[LabelRow], seen: Mapping[str, Record], size: int) -> Iterator[LabelRow]:
         for batch in in_batches(rows, size):
+            if not self._eyes.goes_on():
+                return
             with self._recording():
                 claims = self._eyes.ledger.claim(self._job, self._run_id, [row.data_hash for row in batch], seen)
             self.claimed |= claims.taken
             self._tally.elsewhere.update(claims.elsewhere.values())
-            yield from (row for row in batch if row.data_hash in claims.taken)
+            yield from (row for row in batch if row.data_hash in claims.taken and self._eyes.goes_on())
 
     def _is_fresh(self, row: LabelRow) -> bool:
         """Whether it was still to be inferred when this run got it."""
@@ -180,7 +152,7 @@ class Inferring:
         Nothing is fetched for a row that another run inferred since the plan was made.
         A failure is counted only where the row is to blame: a platform that is out of reach sets no row aside.
         """
-        if not self._is_fresh(row):
+        if not self._is_fresh(row) or not self._eyes.goes_on():
             return None
         try:
             with self._eyes.meter.at(Stage.DOWNLOAD):
@@ -197,25 +169,29 @@ class Inferring:
             self._tally.messages.append(f"{error}; row {row.title!r} waits for the next run")
             return None
 
-    def _parts(self, fetched: Iterable[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[_Part]:
+    def _parts(self, fetched: Iterable[tuple[LabelRow, list[Clip] | ClipFailure | None]]) -> Iterator[Part]:
         for row, clips in fetched:
             if not self._is_fresh(row):
-                yield _Part(row, None)
+                yield Part(row, None)
             elif isinstance(clips, ClipFailure):
-                yield _Part(row, None, failure=clips)
+                yield Part(row, None, failure=clips)
+            elif not self._eyes.goes_on():
+                continue  # not begun: it is free again when the run ends
             elif clips is not None:
                 self.clips[row.data_hash] = clips
                 yield from self._parts_of(row, clips)
+            else:
+                self._tally.put_off.add(row.data_hash)
 
-    def _parts_of(self, row: LabelRow, clips: Sequence[Clip]) -> Iterator[_Part]:
-        """What is still to be asked of a row; nothing more once some of it has failed."""
+    def _parts_of(self, row: LabelRow, clips: Sequence[Clip]) -> Iterator[Part]:
+        """What is still to be asked of a row; nothing more once some of it has failed, or the run is to end."""
         missing = self._missing(row, clips)
         if isinstance(missing, ClipFailure):
-            yield _Part(row, None, failure=missing)
+            yield Part(row, None, failure=missing)
             return
         for place, clip in enumerate(missing, start=1):
-            if row.data_hash not in self._failed:
-                yield _Part(row, clip, ends_row=place == len(missing))
+            if row.data_hash not in self._failed and (place == 1 or self._eyes.goes_on()):
+                yield Part(row, clip, ends_row=place == len(missing))
 
     def _missing(self, row: LabelRow, clips: Sequence[Clip]) -> list[Clip] | ClipFailure:
         """The frames of a row that are to be looked at and whose detections no run has kept, in chunks."""
@@ -283,8 +259,8 @@ class Inferring:
             )
 
     def _answered(
-        self, batches: Iterable[Sequence[_Part]], questions: int
-    ) -> Generator[tuple[_Batch, list[ClipAnswer]]]:
+        self, batches: Iterable[Sequence[Part]], questions: int
+    ) -> Generator[tuple[Batch, list[ClipAnswer]]]:
         """Batches with their answers, in order; of so many at a time the rows are at work."""
         try:
             for parts in batches:
@@ -302,10 +278,10 @@ class Inferring:
     def _at_work(self) -> set[str]:
         return {key for batch in self._open for key in batch.data_hashes}
 
-    def _ask(self, parts: Sequence[_Part]) -> None:
+    def _ask(self, parts: Sequence[Part]) -> None:
         """An attempt is counted before its row is at work, and once however many of its parts are."""
         asked = [(part, part.clip) for part in parts if part.clip and part.row.data_hash not in self._failed]
-        batch = _Batch(asked, [part for part in parts if part.clip is None])
+        batch = Batch(asked, [part for part in parts if part.clip is None])
         at_work = self._at_work()
         self._start_attempt([key for key in batch.data_hashes if key not in at_work])
         self._open.append(batch)
@@ -317,14 +293,14 @@ class Inferring:
             with self._recording():
                 self._eyes.ledger.start_attempt(self._job, self._run_id, data_hashes)
 
-    def _answer(self) -> tuple[_Batch, list[ClipAnswer]]:
+    def _answer(self) -> tuple[Batch, list[ClipAnswer]]:
         """Files go away with failures, which other open questions may be about: these are answered first."""
         answers = self._asking.answer() if self._open[0].asked else []
         if any(isinstance(it, ClipFailure) for it in answers) or any(part.failure for part in self._open[0].ended):
             self._asking.settle()
         return self._open.popleft(), answers
 
-    def _keep(self, batch: _Batch, answers: Sequence[ClipAnswer]) -> Iterator[Inferred]:
+    def _keep(self, batch: Batch, answers: Sequence[ClipAnswer]) -> Iterator[Inferred]:
         """The rows that come to their end with these answers; of a row that has failed, nothing more is kept."""
         for part in batch.ended:
             yield from self._end(part.row, part.failure)

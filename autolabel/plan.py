@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 
+from autolabel.core.limits import DAY_S, Limit, Room
 from autolabel.core.rows import (
     Context,
     Destination,
@@ -18,17 +18,15 @@ from autolabel.core.rows import (
     in_queue_order,
     reason_to_leave,
 )
-from autolabel.errors import PermanentInferenceError, PermanentMediaError, PermanentUsageError, TransientError
+from autolabel.errors import PermanentUsageError
 from autolabel.ledger import Ledger
-from autolabel.protocols import ClipFailure, Inference, Source
+from autolabel.protocols import Source
 from autolabel.recipe import Recipe
 from autolabel.routes import Route, check_way_back, choose_pathways, find_route
-from autolabel.states import SETTLED, Job, Landed, Record, State
+from autolabel.states import BEGUN, SETTLED, Job, Landed, Record, State
 
 LOOK_AGAIN_S = 600.0
 """From when on a row that is done is looked at again once it changes: editor tabs from before have saved by then."""
-PROBE_ROWS = 3
-PROBE_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,9 @@ class Options:
     - `pull_from`: title of the annotation stage whose new tasks are moved to the Agent stage, labelled and sent on.
     - `include_assigned`: whether `main` takes tasks that a person is assigned to, while nobody opened their row.
     - `pathways`: outcome (`labelled`, `empty`, `failed`) -> pathway name at that stage, where named.
+    - `until_s`: from when on nothing new is taken up, in seconds since 1970.
+    - `max_objects_a_day`: most objects written to the project in any 24 hours.
+    - `max_waiting`: most pre-labelled rows that wait for the first annotators; rows on a branch do not.
     """
 
     destination: Destination | None = None
@@ -60,12 +61,16 @@ class Options:
     pull_from: str | None = None
     include_assigned: bool = False
     pathways: Mapping[str, str | None] = field(default_factory=dict)
+    until_s: float = math.inf
+    max_objects_a_day: int | None = None
+    max_waiting: int | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every row of the project once: `todo`, `beyond_limit`, `done`, `left_alone` and `set_aside` add up to `total`.
+    """Every row once: `todo`, `beyond_limit`, `held_back`, `done`, `left_alone` and `set_aside` add up to `total`.
 
+    - `held_back`: rows that could be labelled and are left to a later run, by limit; `notes` explain it.
     - `gone`: data hashes of unfinished rows of the ledger that the project no longer lists.
     - `records`: what the ledger knows of each row; `stored`: rows whose detections it holds already.
     - `why`: in words, what decided the destination.
@@ -93,10 +98,13 @@ class Plan:
     pathways: Mapping[str, str]
     handed_over: tuple[tuple[LabelRow, str], ...]
     noted: Mapping[str, float | None]
+    held_back: Mapping[Limit, int]
+    notes: tuple[str, ...]
 
     @property
     def total(self) -> int:
-        return len(self.todo) + self.beyond_limit + len(self.done) + len(self.left_alone) + len(self.set_aside)
+        waiting = len(self.todo) + self.beyond_limit + sum(self.held_back.values())
+        return waiting + len(self.done) + len(self.left_alone) + len(self.set_aside)
 
     @property
     def to_infer(self) -> tuple[LabelRow, ...]:
@@ -142,8 +150,15 @@ class _Sorted:
     aside: list[tuple[LabelRow, str]] = field(default_factory=list)
 
 
-def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, options: Options) -> Plan:
-    """Judge every label row.
+def make_plan(
+    source: Source,
+    ledger: Ledger,
+    project: Project,
+    recipe: Recipe,
+    options: Options,
+    clock: Callable[[], float] = time.time,
+) -> Plan:
+    """Judge every label row. `clock` tells seconds since 1970, as the ledger's does.
 
     Raises PermanentUsageError for a workflow that cannot be served safely, or pathways that do not fit it.
     """
@@ -164,11 +179,17 @@ def make_plan(source: Source, ledger: Ledger, project: Project, recipe: Recipe, 
     found = _sort(rows, records, context, again, undone, retry_failed=options.retry_failed)
     mine = route.agent_stage if route.destination != Destination.BRANCH else None
     unfiltered = options.dataset is None and options.only is None
+    written = ledger.objects_since(project.project_hash, clock() - DAY_S) if options.max_objects_a_day else 0
+    everywhere = source.rows() if options.dataset and options.max_waiting else listed
+    room = _room(project, route, options, everywhere, on_main, written)
+    todo, held_back = _take_up(found.todo[: options.limit], records, on_main, room)
     plan = Plan(
         project=project,
         job=job,
-        todo=tuple(found.todo[: options.limit]),
+        todo=todo,
         beyond_limit=len(found.todo[options.limit or len(found.todo) :]),
+        held_back=held_back,
+        notes=tuple(f"{room.explain(limit)}: {count} rows are held back" for limit, count in held_back.items()),
         done=tuple(found.done),
         left_alone=tuple(found.left),
         set_aside=tuple(found.aside),
@@ -242,12 +263,48 @@ def _sort(
     return found
 
 
+def _room(
+    project: Project,
+    route: Route,
+    options: Options,
+    rows: Sequence[LabelRow],
+    on_main: Mapping[str, Landed],
+    written: int,
+) -> Room:
+    """What counts against the limits, `rows` being all of the project; nobody waits for what goes to a branch."""
+    stage = project.workflow.first_human_stage
+    ours = [row for row in rows if (landed := on_main.get(row.data_hash)) and landed.objects]
+    return Room(
+        max_waiting=None if route.destination == Destination.BRANCH else options.max_waiting,
+        waiting=sum(row.stage_uuid == stage.uuid for row in ours) if stage else 0,
+        stage=stage.title if stage else "",
+        max_objects_a_day=options.max_objects_a_day,
+        written=written,
+    )
+
+
+def _take_up(
+    rows: Sequence[LabelRow], records: Mapping[str, Record], on_main: Mapping[str, Landed], room: Room
+) -> tuple[tuple[LabelRow, ...], dict[Limit, int]]:
+    """Rows of which a write was announced come first, and no limit holds them: it may have landed."""
+    is_begun = {row.data_hash: _is_begun(records.get(row.data_hash)) for row in rows}
+    begun = [row for row in rows if is_begun[row.data_hash]]
+    fresh = [row for row in rows if not is_begun[row.data_hash]]
+    unseen = sum(row.data_hash not in on_main for row in begun)
+    held_back = replace(room, waiting=room.waiting + unseen).hold_back(len(fresh))
+    return (*begun, *fresh[: len(fresh) - sum(held_back.values())]), held_back
+
+
+def _is_begun(record: Record | None) -> bool:
+    return record is not None and record.state in BEGUN
+
+
 def _settled(records: Mapping[str, Record], row: LabelRow) -> bool:
     """Done; or our write may have left and `main` holds something: the sink reads it back and decides whose it is."""
     record = records.get(row.data_hash)
     if record is None:
         return False
-    may_be_there = record.state in (State.INTENT, State.WRITTEN) and row.label_hash is not None
+    may_be_there = record.state in BEGUN and row.label_hash is not None
     return may_be_there or _is_done(records, row)
 
 
@@ -319,35 +376,3 @@ def _gone(records: Mapping[str, Record], listed: Sequence[LabelRow]) -> tuple[st
 def _open(records: Mapping[str, Record]) -> list[str]:
     """Rows that some run took up and none has finished."""
     return [key for key, record in records.items() if record.state not in SETTLED]
-
-
-def seconds_per_frame(plan: Plan, recipe: Recipe, source: Source, inference: Inference, spool: Path) -> float | None:
-    """Time some frames of a few short rows through download and inference, after a warm-up. None when any fail."""
-    rows = sorted((row for row in plan.to_infer if row.frames), key=lambda row: row.frames)[:PROBE_ROWS]
-    if not rows:
-        return 0.0
-    try:
-        probe = partial(_probe, recipe, source, inference, spool)
-        probe(rows[0])
-        started = time.perf_counter()
-        frames = sum(probe(row) for row in rows[1:] or rows)
-    except (PermanentMediaError, PermanentInferenceError, TransientError):
-        return None
-    return (time.perf_counter() - started) / frames if frames else None
-
-
-def _probe(recipe: Recipe, source: Source, inference: Inference, spool: Path, row: LabelRow) -> int:
-    """Infer a row's first frames, as far apart as a run takes them, and say how many. Raises what the answer says."""
-    step = max(1, row.frames // recipe.frame_count(row)) if row.is_video else 1
-    spooled = source.download(row, spool)
-    try:
-        clips = [
-            replace(clip, frame_indices=clip.frame_indices[::step][:PROBE_FRAMES]) for clip in spooled[:PROBE_FRAMES]
-        ]
-        for answer in inference.ask(clips)():
-            if isinstance(answer, ClipFailure):
-                raise PermanentMediaError(answer.reason, answer.message)
-    finally:
-        for clip in spooled:
-            clip.path.unlink()
-    return sum(len(clip.frame_indices) for clip in clips)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import jinja2
 
 from autolabel.album import BINS, Album
+from autolabel.core.limits import LIMIT_TEXT, Limit
 from autolabel.core.overlay import hex_color
 from autolabel.core.prompts import ClassPlan
 from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
@@ -224,7 +225,8 @@ def row_lines(summary: Mapping[str, Any]) -> list[tuple[int, str]]:
         *((count, f"left alone: {REASON_TEXT[Reason(why)]}") for why, count in summary["left_alone"].items()),
         *((count, f"set aside: {REASON_TEXT[Reason(why)]}") for why, count in summary["set_aside"].items()),
         *((count, f"taken or settled meanwhile by {run}") for run, count in summary["elsewhere"].items()),
-        (summary["pending"], "wait for the next run"),
+        *((count, f"held back: {LIMIT_TEXT[Limit(why)]}") for why, count in summary["held_back"].items()),
+        (summary["pending"] - sum(summary["held_back"].values()), "wait for the next run"),
     ]
     return [(count, text) for count, text in lines if count]
 

@@ -34,6 +34,8 @@ class State(StrEnum):
 
 
 ENDS = frozenset({State.LEFT_ALONE, State.SET_ASIDE})
+BEGUN = frozenset({State.INTENT, State.WRITTEN})
+"""Where a write may have reached the platform already."""
 SETTLED = ENDS | {State.DONE}
 ALLOWED: Mapping[State, frozenset[State]] = {
     State.FOUND: frozenset({State.LEASED, State.LEFT_ALONE}),

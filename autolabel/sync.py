@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 from autolabel.core.assemble import Instance
 from autolabel.core.identity import digest
+from autolabel.core.limits import DAY_S, Limit, rows_within_cap
 from autolabel.core.rows import MAIN_BRANCH, Destination, LabelRow, Reason
 from autolabel.engine import Background, in_batches
 from autolabel.errors import Interrupted, PermanentFloodError
@@ -22,7 +25,7 @@ from autolabel.plan import Options, Plan, pathway_of
 from autolabel.protocols import Gallery, Inference, Left, Outcome, Receipt, Refused, Sink, Source, Write
 from autolabel.recipe import Recipe
 from autolabel.stages import Meter, Stage
-from autolabel.states import Move, State
+from autolabel.states import BEGUN, Move, State
 from autolabel.tally import OVERTAKEN, Tally
 
 GUARD_ROWS, GUARD_FRAMES = 20, 200
@@ -36,9 +39,12 @@ WRITE_FRAMES_A_ROW = 25
 
 @dataclass(frozen=True)
 class Ports:
-    """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards.
+    """The outside world as a run sees it.
 
-    `is_reference`: the models answer by transformers' own code.
+    - `spool`: a folder for media that the caller empties afterwards.
+    - `is_reference`: the models answer by transformers' own code.
+    - `calls`: how many requests were sent so far, by HTTP status, or "none" where no answer came.
+    - `clock`: tells seconds since 1970.
     """
 
     source: Source
@@ -48,6 +54,8 @@ class Ports:
     spool: Path
     meter: Meter = field(default_factory=Meter)
     is_reference: bool = False
+    calls: Callable[[], Mapping[str, int]] = dict
+    clock: Callable[[], float] = time.time
 
 
 class Run:
@@ -62,21 +70,28 @@ class Run:
     ) -> None:
         self.id = run_id
         self.plan = plan
-        self.tally = Tally()
+        self.tally = Tally(messages=list(plan.notes))
         self._recipe, self._ports, self._saves = recipe, ports, saves
         self._ledger, self._job = ports.ledger, plan.job
         source = ports.source
-        eyes = Eyes(source.download, ports.inference, ports.ledger, ports.spool, source.abandon, ports.meter)
+        eyes = Eyes(
+            source.download, ports.inference, ports.ledger, ports.spool, source.abandon, ports.meter, self._goes_on
+        )
         self._inferring = Inferring(eyes, plan.job, recipe, run_id, self.tally)
         self._gallery = gallery
         self._pulled: set[str] = set()
+        self._ended_by: Limit | None = None
+        self._until_s = math.inf
+        self._cap: int | None = None
 
     def execute(self, options: Options, on_step: Callable[[Tally], None]) -> Tally:
         """Infer and deliver all that the plan names; `on_step` is called after each batch, from either thread.
 
+        Where a limit of the options is reached, nothing new is taken up, and what is under way is finished.
         Raises PermanentFloodError, before any write, when a class hits its cap on too many of the first frames.
         Raises TransientError when the platform stays out of reach. Nothing is lost either way.
         """
+        self._until_s, self._cap = options.until_s, options.max_objects_a_day
         self._ledger.start_run(self.id, self._job, self.plan.project.title, self._recipe.to_json())
         self._ports.meter.start()
         try:
@@ -109,6 +124,11 @@ class Run:
             self._ports.source.abandon()
             raise
 
+    def _goes_on(self) -> bool:
+        if self._ended_by is None and self._ports.clock() >= self._until_s:
+            self._ended_by = Limit.MAX_MINUTES
+        return self._ended_by is None
+
     def _weight(self, inferred: Inferred) -> int:
         row, failure = inferred
         return 1 if failure else 1 + self._recipe.frame_count(row) // WRITE_FRAMES_A_ROW
@@ -124,13 +144,15 @@ class Run:
             "recipe": plan.job.recipe_id,
             "destination": plan.job.destination,
             "total": plan.total,
+            "eligible": len(plan.todo),
             "labelled": tally.labelled,
             "empty": tally.empty,
             "done_before": len(plan.done),
             "left_alone": dict(left),
             "set_aside": dict(aside),
             "elsewhere": dict(tally.elsewhere),
-            "pending": len(plan.todo) - tally.finished + plan.beyond_limit,
+            "pending": len(plan.todo) - tally.finished + plan.beyond_limit + sum(plan.held_back.values()),
+            "held_back": self._held_back(),
             "objects": dict(tally.objects),
             "dropped_by_cap": dict(tally.dropped_by_cap),
             "dropped_without_mask": dict(tally.dropped_without_mask),
@@ -139,7 +161,16 @@ class Run:
             "stopped_by": tally.stopped_by,
             "speed": tally.speed,
             "reference": self._ports.is_reference,
+            "remote_calls": dict(self._ports.calls()),
         }
+
+    def _held_back(self) -> dict[str, int]:
+        """Of the rows that are pending, those that wait because of a limit, by limit."""
+        held, tally = Counter[str](self.plan.held_back) + self.tally.held_back, self.tally
+        if self._ended_by is not None and tally.stopped_by is None:
+            begun = tally.finished + len(tally.put_off) + tally.held_back.total()
+            held[self._ended_by] += len(self.plan.todo) - begun
+        return dict(+held)
 
     def _leave(self) -> None:
         """Record what the plan leaves alone, and what is gone."""
@@ -176,6 +207,7 @@ class Run:
     def _deliver(self, on_step: Callable[[Tally], None], batch: Sequence[Inferred]) -> None:
         """Write a batch and settle each of its rows, whatever its outcome."""
         outcomes, writes = self._assemble(batch)
+        writes = self._within_cap(writes)
         with self._ports.meter.at(Stage.DELIVER):
             mine = self._announce(writes)
             outcomes |= self._write([write for write in writes if write.row.data_hash in mine])
@@ -204,6 +236,24 @@ class Run:
             else:
                 outcomes[row.data_hash] = None
         return outcomes, writes
+
+    def _within_cap(self, writes: Sequence[Write]) -> list[Write]:
+        """What the day's cap has room for; other rows stay inferred. A write that was announced may have landed."""
+        if self._cap is None:
+            return list(writes)
+        begun: list[Write] = []
+        fresh: list[Write] = []
+        for item in writes:
+            stands = self._inferring.claimed[item.row.data_hash].state
+            (begun if stands in BEGUN else fresh).append(item)
+        written = self._ledger.objects_since(self._job.project_hash, self._ports.clock() - DAY_S)
+        written += sum(len(item.instances) for item in begun)
+        is_open = not self.tally.held_back
+        room = rows_within_cap([len(item.instances) for item in fresh], self._cap, written) if is_open else 0
+        if held := len(fresh) - room:
+            self.tally.held_back[Limit.MAX_OBJECTS_A_DAY] += held
+            self._ended_by = self._ended_by or Limit.MAX_OBJECTS_A_DAY
+        return begun + fresh[:room]
 
     def _show(
         self,
@@ -270,6 +320,7 @@ class Run:
         ours = [row for row in at_stage if row.data_hash not in lost | theirs]
         waiting = [(row, _pathway(outcomes[row.data_hash])) for row in ours]
         stuck = {row.data_hash for row, _ in waiting} - self._proceed(waiting)
+        self.tally.put_off |= stuck
         left = [row for row in rows if row.data_hash not in stuck | lost]
         settled = self._move(_last_move(row, outcomes[row.data_hash]) for row in left)
         for row in left:

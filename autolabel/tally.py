@@ -15,6 +15,8 @@ class Tally:
     """What became of the rows of a run so far; counters of objects and detections are by class feature hash.
 
     - `elsewhere`: rows that other runs work on or settled, by the run.
+    - `put_off`: data hashes of rows whose files were not to be had, or whose tasks the platform did not move on.
+    - `held_back`: inferred rows that are not written now, by limit.
     - `speed`: how long it took and what it waited for, once it is over; see `stages.speed_of`.
     """
 
@@ -28,6 +30,8 @@ class Tally:
     left_alone: Counter[str] = field(default_factory=Counter)
     set_aside: Counter[str] = field(default_factory=Counter)
     elsewhere: Counter[str] = field(default_factory=Counter)
+    put_off: set[str] = field(default_factory=set)
+    held_back: Counter[str] = field(default_factory=Counter)
     messages: list[str] = field(default_factory=list)
     stopped_by: str | None = None
     speed: dict[str, Any] = field(default_factory=dict)

@@ -52,11 +52,14 @@ class Bench:
             self.platform.project(),
             self.recipe,
             Options(**options),  # type: ignore[arg-type]
+            lambda: self.now_s,
         )
 
     def push(self, **options: object) -> Run:
         self.runs += 1
-        ports = Ports(self.platform, self.platform, self.ledger, self.inference, self.folder)
+        ports = Ports(
+            self.platform, self.platform, self.ledger, self.inference, self.folder, clock=lambda: self.now_s
+        )
         run = Run(self.plan(**options), self.recipe, ports, f"run-{self.runs}", self.gallery)
         self.last = run
         run.execute(Options(**options), lambda tally: None)  # type: ignore[arg-type]

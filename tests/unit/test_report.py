@@ -16,7 +16,7 @@ from autolabel.core.rows import LabelRow
 from autolabel.errors import PermanentUsageError
 from autolabel.protocols import Clip
 from autolabel.remote.frames import MediaReader
-from autolabel.report import editor_url, push_page, write_report
+from autolabel.report import editor_url, push_page, row_lines, write_report
 from labels import make_class, make_instance
 from platform_fakes import CAR, RECIPE, make_project, make_row
 from videos import HEIGHT_PX, WIDTH_PX, film
@@ -29,6 +29,7 @@ SUMMARY: dict[str, Any] = {
     "empty": 1,
     "done_before": 4,
     "pending": 0,
+    "held_back": {},
     "left_alone": {"human_content": 3},
     "set_aside": {"decode": 1},
     "elsewhere": {},
@@ -164,3 +165,11 @@ def test_a_file_that_cannot_be_read_any_more_stops_nothing(tmp_path: Path) -> No
 )
 def test_the_editor_is_beside_the_api_where_there_is_one(domain: str, url: str | None) -> None:
     assert editor_url(domain, "p", "d/1") == url
+
+
+def test_rows_that_a_limit_holds_back_are_told_apart_from_those_that_wait() -> None:
+    lines = row_lines(SUMMARY | {"pending": 5, "held_back": {"max_waiting": 3}})
+    assert lines[-2:] == [
+        (3, "held back: enough pre-labelled rows wait for annotators (AUTOLABEL_MAX_WAITING)"),
+        (2, "wait for the next run"),
+    ]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from autolabel.core.rows import LabelRow
-from autolabel.plan import Options, make_plan, seconds_per_frame
+from autolabel.plan import Options, make_plan
+from autolabel.probing import seconds_per_frame
 from ledgers import open_ledger
 from platform_fakes import RECIPE, FakePlatform, ScriptedInference, make_row
 
