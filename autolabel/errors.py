@@ -13,6 +13,7 @@
     │   │   └── PermanentOutOfMemoryError  the device has no memory for so many at once           (row)
     │   ├── PermanentDiskError         no room on the disk                                        (exit 1)
     │   ├── PermanentLedgerError       the ledger cannot be trusted: schema, disk, corruption     (exit 1)
+    │   ├── PermanentCallError         a webhook is forged, stale, too large or makes no sense    (4xx)
     │   └── PermanentFloodError        too many frames hit a class's cap; nothing was written     (exit 1)
     └── TransientError                 the next run may well succeed
         ├── TransientServiceError      5xx, reset, time-out, answer that is no JSON               (exit 75)
@@ -104,6 +105,14 @@ class PermanentDiskError(PermanentError):
 
 class PermanentLedgerError(PermanentError):
     pass
+
+
+class PermanentCallError(PermanentError):
+    """A webhook is refused. `status` is what it is answered with."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class PermanentFloodError(PermanentError):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from autolabel.database import Database
 from autolabel.schema import INBOX, WAKE, insert
 
-KEEP_MACS_S = 3600.0
+KEEP_CALLS_S = 3600.0
 """Longer than twice the time for which a signature holds: a call that comes again is known for what it is."""
 
 
@@ -44,10 +44,19 @@ class Wakes:
     def close(self) -> None:
         self._database.close()
 
-    def accept(self, mac: str, hint: Hint) -> bool:
-        """Keep an authentic call and ask for a run. False, and nothing more is asked for, where it came before."""
+    def check(self) -> None:
+        """Raises the AutolabelError for which no call could be kept now."""
+        self._database.check_room()
+        with self._database.write():
+            pass
+
+    def accept(self, digest: str, hint: Hint) -> bool:
+        """Keep an authentic call and ask for a run. False, and nothing more is asked for, where it came before.
+
+        `digest`: of all that was signed; the call is known by it when it comes again.
+        """
         now_s = self._clock()
-        call = {"mac": mac, "project_hash": hint.project_hash, "place": hint.place, "at": now_s}
+        call = {"mac": digest, "project_hash": hint.project_hash, "place": hint.place, "at": now_s}
         with self._database.write() as db:
             kept = insert(INBOX, db).values(call).on_conflict_do_nothing().returning(INBOX.c.mac)
             if db.scalar(kept) is None:
@@ -84,7 +93,7 @@ class Wakes:
         with self._database.write() as db:
             served = {"served": wake.requested, "not_before": 0.0}
             db.execute(WAKE.update().where(_of(wake.hint), WAKE.c.served < wake.requested).values(served))
-            db.execute(INBOX.delete().where(INBOX.c.at < self._clock() - KEEP_MACS_S))
+            db.execute(INBOX.delete().where(INBOX.c.at < self._clock() - KEEP_CALLS_S))
 
     def put_off(self, wake: Wake, delay_s: float) -> None:
         """No run came of it: it stays owed, and is tried again after a while."""
