@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli_models import models
+from autolabel.cli_serve import serve
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
@@ -46,6 +47,7 @@ app = typer.Typer(
 ontology = typer.Typer(no_args_is_help=True, help="Make and check the prompts for a project's ontology.")
 app.add_typer(ontology, name="ontology")
 app.add_typer(models, name="models")
+app.command()(serve)
 
 
 @app.command()

@@ -1,0 +1,151 @@
+"""`autolabel serve`: the web application and the dispatcher, in one process on one address."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from signal import SIGINT, SIGTERM
+
+import uvicorn
+from fastapi import FastAPI
+
+from autolabel.bootstrap import ssh_key
+from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
+from autolabel.home import open_wakes
+from autolabel.locks import hold
+from autolabel.recipe import load_config
+from autolabel.service.child import SyncChild
+from autolabel.service.dispatch import Dispatcher
+from autolabel.settings import Settings
+
+BACKLOG = 2048
+MOST_CONNECTIONS = 256
+MOST_HEADER_BYTES = 16 << 10
+KEEP_ALIVE_S = 15
+LAST_ANSWERS_S = 3
+
+Say = Callable[[str], None]
+
+
+def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None:
+    """Serve until SIGTERM or SIGINT; `say` gets the one line that tells where.
+
+    Raises PermanentUsageError for settings with which nothing could be served and for an address that is not to be
+    had, TransientError where another one serves from the same AUTOLABEL_HOME.
+    """
+    check(settings)
+    stopping = threading.Event()
+    with (
+        _alone(settings.home),
+        closing(_bound(host, port)) as listener,
+        closing(open_wakes(settings)) as wakes,
+        Dispatcher(wakes, SyncChild(settings, stopping), settings.projects, settings.idle_s, stopping) as dispatcher,
+    ):
+        if not _is_loopback(host):
+            warn(
+                f"warning: whoever reaches {host} can send here, and read what /metrics tells of projects; put a "
+                "proxy with TLS in front that lets /webhooks/ alone through"
+            )
+        app = make_app(dispatcher)
+        routes = ", ".join(sorted({getattr(route, "path", "") for route in app.routes}))
+        where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        asyncio.run(_Server(_config(app), lambda: say(f"serving on {where}: {routes}")).serve(sockets=[listener]))
+
+
+def check(settings: Settings) -> None:
+    """Raises PermanentUsageError, before anything listens, for what every webhook or every run would fail over."""
+    from autolabel.remote.client import make_client
+
+    if not settings.projects:
+        raise PermanentUsageError("no projects to serve: name them in AUTOLABEL_PROJECTS (hashes or URLs)")
+    files = [path for path in (settings.webhook_secret_file, settings.bucket_secret_file) if path]
+    if not (files or settings.webhook_secret or settings.bucket_secret):
+        raise PermanentUsageError(
+            "no secret, so no webhook could be told from a forged one: set ENCORD_WEBHOOK_SECRET_FILE or "
+            "ENCORD_WEBHOOK_SECRET, for bucket events AUTOLABEL_BUCKET_SECRET_FILE or AUTOLABEL_BUCKET_SECRET"
+        )
+    for path in files:
+        try:
+            path.expanduser().read_bytes()
+        except OSError as error:
+            raise PermanentUsageError(f"the secrets in {path} cannot be read ({error.strerror})") from None
+    make_client(settings.domain, ssh_key(settings))
+    load_config(settings.config)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(hold(home / "locks" / "serve.lock", "autolabel serve"))
+        except TransientBusyError as error:
+            raise TransientError(f"{error.holder} runs for {home} already, so nothing was started") from None
+        yield
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise PermanentUsageError(
+            f"{host} port {port} is not to be had ({error}); give another --host or --port"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def make_app(dispatcher: Dispatcher) -> FastAPI:
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    return app
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    """Peers are taken for what they are: no header of theirs says where they come from."""
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LAST_ANSWERS_S,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, telling when it answers, and ending normally on a signal instead of raising it again."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        for number in (SIGTERM, SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.handle_exit, number, None)
+        yield
