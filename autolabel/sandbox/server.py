@@ -30,8 +30,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autolabel.sandbox import auth, labels, library, projects, storage, workflow
-from autolabel.sandbox.admin import EXPIRED_URL, Admin, Fault
+from autolabel.sandbox.admin import Admin
+from autolabel.sandbox.faults import EXPIRED_URL, Fault, Faults
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
+from autolabel.sandbox.webhooks import Webhooks
 
 KEY_FILE = "sandbox_key"
 READY_FILE = "sandbox.json"
@@ -95,7 +97,9 @@ class Sandbox:
         self.transports: dict[tuple[str, int], asyncio.Transport] = {}
         self.store = Store(Log(directory / "log.jsonl"), now=lambda: datetime.now(UTC))
         self._files = projects.Files(self.store, self._blobs)
-        self._admin = Admin(self.store)
+        self._faults = Faults()
+        self.webhooks = Webhooks(self.store, directory / "webhook-secrets", self._faults)
+        self._admin = Admin(self.store, self._faults, self.webhooks)
         public_key = auth.public_hex(key)
         if public_key not in self.store.table(User):
             self.store.commit("user_created", USER, User(USER, public_key))
@@ -109,7 +113,7 @@ class Sandbox:
             return
         if request.url.path in LEGACY_PATHS:
             exchange.envelope = json.loads(exchange.body)
-        fault = self._admin.meet_fault(exchange.traits())
+        fault = self._faults.meet(exchange.traits())
         if fault is None:
             try:
                 response = await self._respond(exchange)
@@ -335,6 +339,7 @@ def serve(directory: Path, port: int = 0, scenario: str | None = None, frames: i
 
 
 def _announce(sandbox: Sandbox, directory: Path, domain: str) -> None:
+    sandbox.webhooks.start()
     projects = sandbox.store.table(Project).values()
     content = {
         "domain": domain,

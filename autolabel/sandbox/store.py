@@ -6,7 +6,7 @@ same values into the tables. One line is one atomic change, and a restart replay
 
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -38,6 +38,7 @@ class Entity(Protocol):
 
 
 E = TypeVar("E", bound=Entity)
+Changes = Sequence[tuple[Entity | None, Entity]]  # each as it was, as it is
 
 
 @dataclass(frozen=True)
@@ -224,8 +225,35 @@ class LabelRow:
         return self.label_hash
 
 
+@dataclass(frozen=True)
+class Webhook:
+    """Where a stage's webhook goes. Its secret is not here, so that the log may be shown.
+
+    `every_s`, `batch_size`, `max_wait_s` are of an Agent stage: how often its queue is looked at, what is told of it.
+    """
+
+    id: str
+    url: str
+    project_hash: str
+    kind: str  # agent_stage, annotate or complete
+    stage_uuid: str
+    every_s: float = 300.0
+    timeout_s: float = 180.0
+    batch_size: int = 1
+    max_wait_s: float | None = None
+    is_removed: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.every_s > 0 and self.timeout_s > 0 and self.batch_size > 0):
+            raise ValueError("every_s, timeout_s and batch_size are above 0")
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+
 KINDS: tuple[type[Any], ...] = (
-    User, Settings, Ontology, Dataset, Folder, Item, DataUnit, UploadJob, Project, Task, LabelRow,
+    User, Settings, Ontology, Dataset, Folder, Item, DataUnit, UploadJob, Project, Task, LabelRow, Webhook,
 )  # fmt: skip
 KIND_BY_NAME = {kind.__name__: kind for kind in KINDS}
 Tables = dict[type[Any], dict[str, Any]]
@@ -273,6 +301,7 @@ class Store:
         self._now = now
         self._tables: Tables = {kind: {} for kind in KINDS}
         self.effects: list[str] = []  # of every commit of this process, in order
+        self.on_commit: Callable[[Changes], None] = lambda changes: None
         for entry in log.since(0):
             if entry["kind"] == "event":
                 apply(self._tables, entry)
@@ -295,9 +324,11 @@ class Store:
             return
         put = [[type(entity).__name__, asdict(cast(Any, entity))] for entity in entities]
         event = {"kind": "event", "event": effect, "user": user, "at": self.now(), "put": put}
+        before = [self._tables[type(entity)].get(entity.key) for entity in entities]
         self.log.append(event)
         apply(self._tables, event)
         self.effects.append(effect)
+        self.on_commit(list(zip(before, entities, strict=True)))
 
     def now(self) -> str:
         return self._now().astimezone(UTC).isoformat().replace("+00:00", "Z")
