@@ -17,6 +17,7 @@ from autolabel.cli_models import models
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
+from autolabel.logs import keep
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -364,4 +365,5 @@ def _printing(*, as_json: bool) -> Caller:
 def _settings(config: str | None) -> Settings:
     settings = read_settings()
     os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
+    keep(settings.home / "logs")
     return settings.model_copy(update={"config": config}) if config else settings
