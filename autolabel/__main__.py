@@ -13,7 +13,10 @@ import typer
 
 from autolabel.cli import app
 from autolabel.errors import AutolabelError, Interrupted, TransientError
-from autolabel.redaction import install, redact
+from autolabel.logs import get_logger, install
+from autolabel.redaction import redact
+
+logger = get_logger("autolabel")
 
 
 def main() -> None:
@@ -36,6 +39,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    logger.info("ended", error=message, exit_code=code)
     typer.echo(redact(f"{'error: ' if code else ''}{message}"), err=True)
     sys.exit(code)
 

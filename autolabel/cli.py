@@ -18,6 +18,7 @@ from autolabel.cli_serve import serve
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
+from autolabel.logs import keep
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -171,16 +172,22 @@ def publish(
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the latest runs and what became of every row the ledger knows. Reads the ledger only."""
+    """Show where each project stands, what is owed, the latest runs and what went wrong. Reads the ledger only."""
     from autolabel.console import print_status
     from autolabel.home import open_overview
 
     with closing(open_overview(_settings(None))) as overview:
-        runs, counts, aside = overview.runs(limit=10), overview.counts(), overview.messages(limit=20)
+        told = {
+            "projects": overview.projects(),
+            "queue": dict(overview.owed()),
+            "runs": overview.runs(limit=10),
+            "rows": overview.counts(),
+            "set_aside": overview.messages(limit=20),
+        }
     if as_json:
-        typer.echo(json.dumps({"runs": runs, "rows": counts, "set_aside": aside}))
+        typer.echo(json.dumps(told))
     else:
-        print_status(runs, counts, aside)
+        print_status(told)
 
 
 @app.command()
@@ -366,4 +373,5 @@ def _printing(*, as_json: bool) -> Caller:
 def _settings(config: str | None) -> Settings:
     settings = read_settings()
     os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
+    keep(settings.home / "logs")
     return settings.model_copy(update={"config": config}) if config else settings

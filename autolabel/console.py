@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -219,35 +218,65 @@ def _lines(total: int) -> Callable[[Tally], None]:
     return show
 
 
-def print_status(
-    runs: Sequence[Mapping[str, Any]], counts: Sequence[Mapping[str, Any]], aside: Sequence[Mapping[str, Any]]
-) -> None:
-    """The latest runs, newest first, the ledger's rows by project and state, and why rows are set aside."""
-    if not runs:
+def print_status(told: Mapping[str, Any]) -> None:
+    """Where each project stands, trouble first; the latest runs, newest first; why rows are set aside."""
+    if not told["projects"]:
         out.print("no run yet; start with `autolabel push --project HASH --limit 25`")
         return
+    for project in told["projects"]:
+        _print_project(project)
+    if unknown := told["queue"].get(""):
+        out.print(f"\nowed: {unknown} look-ups of the projects that hold what a bucket event named")
+    if told["runs"]:
+        out.print()
+        _print_runs(told["runs"])
+    for row in told["set_aside"]:
+        out.print(f"  set aside, {escape(row['message'])}")
+
+
+def _print_project(project: Mapping[str, Any]) -> None:
+    rows, look = project["rows"], project["look"]
+    out.print(f"[bold]{escape(project['title'])}[/]  {project['project']}")
+    if look:
+        ended = f"run {look['run_id']}" if look["run_id"] else "nothing to do"
+        out.print(f"  looked at {_moment(look['at'])} by {look['called_by']}: {escape(look['error'] or ended)}")
+    if look and look["error"]:
+        succeeded = look["succeeded_at"]
+        out.print(f"  last success: {_moment(succeeded) if succeeded else 'none yet'}")
+    if project["owed"]:
+        out.print(f"  owed: {project['owed']} that webhooks asked for")
+    of_reasons = [(count, f"{what.replace('_', ' ')}: {_reason(why)}") for what, why, count in project["reasons"]]
+    lines = [(rows["labelled"], "labelled"), (rows["empty"], "nothing found"), *of_reasons]
+    _print_counts([line for line in (*lines, (rows["under_way"], "under way")) if line[0]])
+
+
+def _reason(why: str) -> str:
+    return REASON_TEXT[Reason(why)] if why in list(Reason) else why
+
+
+def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
     run_id = Column("run", no_wrap=True, min_width=max(len(run["id"]) for run in runs))  # to copy, at any width
-    table = Table(run_id, "to", "recipe", "ended", "labelled", "objects", "pending", "project", box=None)
+    columns = ("to", "recipe", "ended", "labelled", "objects", "frames/s", "pending", "project")
+    table = Table(run_id, *columns, box=None)
     for run in runs:
-        done = json.loads(run["summary"]) if run["summary"] else {}
+        numbers = (run["labelled"], run["objects"], run["frames_per_second"], run["pending"])
         table.add_row(
             run["id"],
             run["destination"],
             run["recipe_id"][:8],
-            _ended(run, done),
-            str(done.get("labelled", "")),
-            str(sum(done["objects"].values()) if done else ""),
-            str(done.get("pending", "")),
+            run["ended"],
+            *(
+                "" if number is None else f"{number:.4g}" if isinstance(number, float) else str(number)
+                for number in numbers
+            ),
             escape(run["project_title"]),
         )
     out.print(table)
-    titles = {run["project_hash"]: run["project_title"] for run in runs}
-    for row in counts:
-        reason = f": {REASON_TEXT[Reason(row['reason'])]}" if row["reason"] else ""
-        where = escape(titles.get(row["project_hash"], row["project_hash"]))
-        out.print(f"{row['rows']:>7}  {where} to {row['destination']}: {row['state'].replace('_', ' ')}{reason}")
-    for row in aside:
-        out.print(f"  set aside, {escape(row['message'])}")
+    for run in runs:
+        if run["stopped_by"]:
+            out.print(f"  {run['id']} stopped: {escape(run['stopped_by'])}")
+        for why, count in run["held_back"].items():
+            out.print(f"  {run['id']} held back {count} rows: {why.replace('_', ' ')}")
 
 
 def describe_undo(run: WrittenRun, steps: Sequence[Step], domain: str) -> dict[str, Any]:
@@ -334,9 +363,3 @@ def print_findings(findings: Sequence[Finding]) -> None:
         out.print(f"{finding.severity:<8} {escape(str(finding))}")
     counts = Counter(finding.severity for finding in findings)
     out.print(", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in Severity))
-
-
-def _ended(run: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    if not summary:
-        return "under way" if run["is_alive"] else "killed"
-    return "stopped" if summary["stopped_by"] else "finished"

@@ -41,9 +41,15 @@ def redact(text: str) -> str:
     return text
 
 
+class CleanEvent(dict[str, Any]):
+    """Names and values of a log line of ours, in which no secret is left."""
+
+
 class _CleanRecord(logging.LogRecord):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(self.msg, CleanEvent):
+            return
         try:
             message = self.getMessage()
         except Exception:  # noqa: BLE001 - a library's wrong call ends no program here either

@@ -29,8 +29,8 @@ from autolabel.errors import (
     PermanentModelError,
     TransientWorkerDiedError,
 )
+from autolabel.logs import install
 from autolabel.protocols import Clip, ClipAnswer, Pending
-from autolabel.redaction import install
 from autolabel.stages import Meter, Stage
 
 logger = logging.getLogger(__name__)

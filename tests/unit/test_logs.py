@@ -1,0 +1,190 @@
+"""Log lines: complete, clean, in one form, and never in the way of what they tell of."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autolabel.logs import about, get_logger, install, keep
+from canaries import CANARIES, leaks
+
+TEXTS = [text for texts in CANARIES.values() for text in texts]
+LOGGER = get_logger("autolabel.somewhere")
+
+
+@pytest.fixture
+def taken_over() -> Iterator[None]:
+    """What `install` changes of this process is as before after the test."""
+    root, factory, raises = logging.getLogger(), logging.getLogRecordFactory(), logging.raiseExceptions
+    ours = logging.getLogger("autolabel")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    root.handlers = []
+    yield
+    logging.captureWarnings(capture=False)
+    logging.setLogRecordFactory(factory)
+    logging.raiseExceptions, root.handlers = raises, handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def break_off(text: str) -> None:
+    raise ValueError(text) from OSError(text)
+
+
+def test_nothing_is_said_anywhere_before_it_is_installed(capfd: pytest.CaptureFixture[str]) -> None:
+    LOGGER.info("row", row="a")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_a_line_says_when_where_and_what_in_json_and_leaves_stdout_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    install(logging.INFO)
+    with about(run="run-1", project="p"):
+        LOGGER.info("row", row="a", state="done", run="run-2")
+    LOGGER.info("idle")
+    out, err = capfd.readouterr()
+    first, second = lines(err)
+    moment = datetime.fromisoformat(first.pop("timestamp"))
+    assert (moment.tzinfo, out) == (UTC, "")
+    shown = {"event": "row", "level": "info", "logger": "autolabel.somewhere", "row": "a", "state": "done"}
+    assert first == shown | {"run": "run-2", "project": "p"}
+    assert "run" not in second
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_on_stderr_are_warnings_alone_and_in_the_days_file_is_every_line(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    install()
+    keep(tmp_path / "home" / "logs")
+    LOGGER.info("row", row="a")
+    LOGGER.warning("slow", seconds=2.5)
+    logging.getLogger("urllib3").info("not heard")
+    logging.getLogger("urllib3").warning("retrying %s", "GET")
+    (file,) = (tmp_path / "home" / "logs").iterdir()
+    assert [line["event"] for line in lines(capfd.readouterr().err)] == ["slow", "retrying GET"]
+    assert [line["event"] for line in lines(file.read_text())] == ["row", "slow", "retrying GET"]
+    assert (file.name, file.stat().st_mode & 0o777) == (f"{datetime.now(UTC):%Y-%m-%d}.jsonl", 0o600)
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_files_of_the_last_month_stay_and_no_other_file_goes(tmp_path: Path) -> None:
+    names = {"2020-02-29.jsonl", "2020-03-01.jsonl", "notes.txt", f"{datetime.now(UTC):%Y-%m-%d}.jsonl"}
+    for name in names:
+        (tmp_path / name).write_text("{}\n")
+    install()
+    keep(tmp_path)
+    LOGGER.info("row")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == names - {"2020-02-29.jsonl", "2020-03-01.jsonl"}
+
+
+@pytest.mark.usefixtures("taken_over")
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_no_line_shows_a_secret_whoever_logs_it_and_however(
+    text: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    install()
+    keep(tmp_path)
+    LOGGER.warning(text, url=text, many=[text, {"deep": text}], **{text: text})
+    logging.getLogger("library").warning("asked for %s", text)
+    for logger in (LOGGER, logging.getLogger("library")):
+        try:
+            break_off(text)
+        except ValueError:
+            logger.exception("it broke", stack_info=True)
+    (file,) = tmp_path.iterdir()
+    told = capfd.readouterr().err
+    assert leaks(told + file.read_text()) == []
+    assert told.count("OSError: ") == 2
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_what_is_called_a_secret_is_one_whatever_it_looks_like(capfd: pytest.CaptureFixture[str]) -> None:
+    install()
+    LOGGER.warning("asked", webhook_secret="plain words", headers={"Authorization": "plain"}, token=5)
+    (line,) = lines(capfd.readouterr().err)
+    assert [line["webhook_secret"], line["headers"], line["token"]] == [
+        "[redacted]",
+        {"Authorization": "[redacted]"},
+        "[redacted]",
+    ]
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_no_value_ends_a_line_or_the_program(capfd: pytest.CaptureFixture[str]) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    odd = [Unspeakable(), endless, float("nan"), b"\xff", "\ud800", {1: {2}}, Path("a"), "up\x1b[2Jdown", 2**70]
+    install()
+    for value in odd:
+        LOGGER.warning("odd", value=value)
+    LOGGER.warning(Unspeakable())  # type: ignore[arg-type]
+    LOGGER.warning("wrong call %d", "x")
+    logging.getLogger("library").warning("wrong call %d", "x")
+    told = lines(capfd.readouterr().err)
+    assert len(told) == len(odd) + 3
+    assert [told[0]["value"], told[2]["value"]] == ["[Unspeakable that cannot be shown]", "nan"]
+    assert [told[5]["value"], told[7]["value"]] == [{"1": [2]}, r"up\x1b[2Jdown"]
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "logs").write_text("a file")
+    install()
+    keep(tmp_path / "logs")
+    LOGGER.info("row")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_on_a_terminal_lines_are_for_people() -> None:
+    ours, theirs = pty.openpty()
+    code = "from autolabel import logs; logs.install(20); logs.get_logger('autolabel.x').info('row', state='done')"
+    done = subprocess.run([sys.executable, "-c", code], stderr=theirs, stdout=subprocess.PIPE, check=True)
+    os.close(theirs)
+    told = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.stdout == b""
+    words = re.sub(r"\x1b\[\d*m", "", told).split()
+    assert words[1:] == ["[info", "]", "row", "[autolabel.x]", "state=done"]
+
+
+def test_an_error_that_ends_a_command_is_in_the_days_file_and_once_on_stderr(tmp_path: Path) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ENCORD_", "AUTOLABEL_"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "autolabel", "undo", "--run", "nobody"],
+        env=environment | {"AUTOLABEL_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (file,) = (tmp_path / "logs").iterdir()
+    (line,) = lines(file.read_text())
+    assert (line["event"], line["exit_code"], done.returncode) == ("ended", 2, 2)
+    assert done.stderr == f"error: {line['error']}\n"
