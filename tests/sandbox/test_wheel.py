@@ -1,15 +1,18 @@
-"""What users install: the wheel, alone in a bare venv, run from another folder, does the demo."""
+"""What users install: the wheel, alone in a bare venv, in another folder: the demo, and what runs unattended."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -53,19 +56,47 @@ def lend_dependencies(site_packages: Path) -> None:
                 (site_packages / top).symlink_to(str(lent.locate_file(top)))
 
 
-def test_the_wheel_alone_does_the_demo_twice(tmp_path: Path) -> None:
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT, cwd=tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    pip = tmp_path / "venv" / "bin" / "pip"
-    run(pip, "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
-    (site_packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def autolabel(wheel: Path) -> Path:
+    """The command of a bare venv that has nothing but the wheel."""
+    folder = wheel.parent
+    venv.create(folder / "venv", with_pip=True)
+    pip = folder / "venv" / "bin" / "pip"
+    run(pip, "install", "--quiet", "--no-deps", wheel, cwd=folder)
+    (site_packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     lend_dependencies(site_packages)
-    run(pip, "check", cwd=tmp_path)
-    autolabel = tmp_path / "venv" / "bin" / "autolabel"
+    run(pip, "check", cwd=folder)
+    return folder / "venv" / "bin" / "autolabel"
+
+
+def test_the_wheel_alone_does_the_demo_twice(autolabel: Path, tmp_path: Path) -> None:
     first = run(autolabel, "demo", "--dir", tmp_path / "demo", cwd=tmp_path)
     assert "35  labelled by this run" in first
     assert "report: " in first
     second = run(autolabel, "demo", "--dir", tmp_path / "demo", cwd=tmp_path)
     assert "42  done by earlier runs" in second
     assert "objects written: 0" in second
+
+
+def test_what_units_and_crontab_call_answers_in_a_bare_venv(autolabel: Path, tmp_path: Path) -> None:
+    deploy = ROOT / "scripts" / "deploy"
+    text = "\n".join(
+        (deploy / name).read_text() for name in ("autolabel.service", "autolabel-push.service", "crontab")
+    )
+    calls = re.findall(r"/opt/autolabel/bin/autolabel (.*)", text)
+    assert len(calls) == 3
+    for call in calls:
+        assert f"Usage: autolabel {call.split()[0]}" in run(autolabel, *call.split(), "--help", cwd=tmp_path)
+
+
+def test_every_template_is_in_the_wheel(wheel: Path) -> None:
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    assert {str(path.relative_to(ROOT)) for path in (ROOT / "autolabel").rglob("*.jinja")} <= shipped
