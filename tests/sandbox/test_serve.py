@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 import re
-import signal
 import subprocess
 import sys
 import time
