@@ -20,8 +20,10 @@ from autolabel.errors import PermanentUsageError, TransientBusyError, TransientE
 from autolabel.home import open_wakes
 from autolabel.locks import hold
 from autolabel.recipe import load_config
+from autolabel.service.app import make_app
 from autolabel.service.child import SyncChild
 from autolabel.service.dispatch import Dispatcher
+from autolabel.service.secrets import Secrets, open_secrets
 from autolabel.settings import Settings
 
 BACKLOG = 2048
@@ -39,7 +41,7 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
     Raises PermanentUsageError for settings with which nothing could be served and for an address that is not to be
     had, TransientError where another one serves from the same AUTOLABEL_HOME.
     """
-    check(settings)
+    secrets = check(settings)
     stopping = threading.Event()
     with (
         _alone(settings.home),
@@ -52,31 +54,27 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
                 f"warning: whoever reaches {host} can send here, and read what /metrics tells of projects; put a "
                 "proxy with TLS in front that lets /webhooks/ alone through"
             )
-        app = make_app(dispatcher)
+        app = make_app(wakes, secrets, settings.projects, dispatcher.wake, is_ready=dispatcher.is_ready)
         routes = ", ".join(sorted({getattr(route, "path", "") for route in app.routes}))
         where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         asyncio.run(_Server(_config(app), lambda: say(f"serving on {where}: {routes}")).serve(sockets=[listener]))
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings) -> Secrets:
     """Raises PermanentUsageError, before anything listens, for what every webhook or every run would fail over."""
     from autolabel.remote.client import make_client
 
     if not settings.projects:
         raise PermanentUsageError("no projects to serve: name them in AUTOLABEL_PROJECTS (hashes or URLs)")
-    files = [path for path in (settings.webhook_secret_file, settings.bucket_secret_file) if path]
-    if not (files or settings.webhook_secret or settings.bucket_secret):
+    secrets = open_secrets(settings)
+    if not (secrets.encord.current() or secrets.bucket.current()):
         raise PermanentUsageError(
             "no secret, so no webhook could be told from a forged one: set ENCORD_WEBHOOK_SECRET_FILE or "
             "ENCORD_WEBHOOK_SECRET, for bucket events AUTOLABEL_BUCKET_SECRET_FILE or AUTOLABEL_BUCKET_SECRET"
         )
-    for path in files:
-        try:
-            path.expanduser().read_bytes()
-        except OSError as error:
-            raise PermanentUsageError(f"the secrets in {path} cannot be read ({error.strerror})") from None
     make_client(settings.domain, ssh_key(settings))
     load_config(settings.config)
+    return secrets
 
 
 @contextlib.contextmanager
@@ -104,16 +102,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def make_app(dispatcher: Dispatcher) -> FastAPI:
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "alive"}
-
-    return app
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
