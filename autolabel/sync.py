@@ -38,7 +38,8 @@ WRITE_FRAMES_A_ROW = 25
 class Ports:
     """The outside world as a run sees it; `spool` is a folder for media that the caller empties afterwards.
 
-    `is_reference`: the models answer by transformers' own code.
+    `is_reference`: the models answer by transformers' own code. `still_held` raises TransientError where the run has
+    lost its locks.
     """
 
     source: Source
@@ -48,6 +49,7 @@ class Ports:
     spool: Path
     meter: Meter = field(default_factory=Meter)
     is_reference: bool = False
+    still_held: Callable[[], None] = lambda: None
 
 
 class Run:
@@ -230,6 +232,7 @@ class Run:
         """A row that a dead run had written is simply written again: same effect."""
         if not writes:
             return {}
+        self._ports.still_held()
         if self._job.destination == Destination.AGENT_STAGE:
             return self._write_at_stage(writes)
         outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
@@ -248,6 +251,7 @@ class Run:
         if origin is not None and pulled:
             self._pulled |= {row.data_hash for row in pulled}
             sink.pull(pulled, origin.uuid, stage.uuid)
+            self._ports.still_held()
         return sink.save_at_stage(writes, stage.uuid)
 
     def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> frozenset[str]:
