@@ -299,6 +299,7 @@ class Run:
         for outcome, pathway in self.plan.pathways.items():
             rows = [row for row, name in waiting if name == outcome]
             if stage is not None and rows:
+                self._ports.still_held()
                 left = self._ports.sink.proceed(rows, stage.uuid, pathway)
                 stuck = [row.title for row in rows if row.data_hash not in left]
                 self.tally.messages += [f"{title}: the platform does not move its task on" for title in stuck]

@@ -13,7 +13,17 @@ from autolabel.plan import Options
 from autolabel.protocols import Standing
 from autolabel.sync import Ports, Run
 from benches import Bench, agent_platform, rows, waiting
-from platform_fakes import AGENT, ANNOTATE, RECIPE, FakeGallery, FakePlatform, FakeRetractor, make_project, make_row
+from platform_fakes import (
+    AGENT,
+    ANNOTATE,
+    RECIPE,
+    FakeGallery,
+    FakePlatform,
+    FakeRetractor,
+    ScriptedInference,
+    make_project,
+    make_row,
+)
 
 
 def lost() -> None:
@@ -31,6 +41,15 @@ def test_a_push_sends_nothing_and_the_next_one_finishes(tmp_path: Path, destinat
         Run(plan, RECIPE, ports, "run", FakeGallery()).execute(options, lambda tally: None)
     assert bench.platform.writes == []
     assert bench.push(destination=destination).tally.labelled == 2
+
+
+def test_a_task_of_a_row_without_labels_is_not_moved_on_either(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, agent_platform(waiting("a")), ScriptedInference(cars=0))
+    ports = Ports(bench.platform, bench.platform, bench.ledger, bench.inference, tmp_path, still_held=lost)
+    plan = bench.plan(destination=Destination.AGENT_STAGE)
+    with pytest.raises(TransientLedgerError):
+        Run(plan, RECIPE, ports, "run", FakeGallery()).execute(Options(), lambda tally: None)
+    assert bench.platform.writes == []
 
 
 def test_an_undo_edits_nothing_and_moves_nothing(tmp_path: Path) -> None:
