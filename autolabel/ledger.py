@@ -279,6 +279,13 @@ class Ledger:
                 for key, objects, edited_at, at in db.execute(query)
             }
 
+    def objects_since(self, project_hash: str, since_s: float) -> int:
+        """How many objects were written for a project since then, by the ledger's clock; each once, on any branch."""
+        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= since_s)
+        with self._database.read() as db:
+            found = db.scalars(sa.select(RECEIPT.c.objects).where(where))
+            return len({name for objects in found for name in json.loads(objects)})
+
     def note_edits(self, project_hash: str, edited_at_s: Mapping[str, float | None]) -> None:
         """Keep until when the changes of rows on `main` have been looked at, by data hash."""
         with self._write() as db:
