@@ -26,10 +26,10 @@ from autolabel.core.rows import (
 from autolabel.database import Database
 from autolabel.documents import Document, is_path
 from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
-from autolabel.home import ledger_on, open_database, open_ledger, spooling
+from autolabel.home import ledger_on, open_database, open_ledger, open_locks, spooling
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
-from autolabel.locks import hold, hold_for, project_lock
+from autolabel.locks import Locks, device_lock, hold, hold_for
 from autolabel.looks import Looks
 from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
@@ -61,6 +61,7 @@ class Session:
     ports: Ports
     retractor: Retractor
     looks: Looks
+    locks: Locks
     settings: Settings
 
     def options(self, **changes: object) -> Options:
@@ -90,8 +91,12 @@ class Session:
         """
         work = f"{'run' if saves else 'publishing'} of recipe {self.recipe.id[:8]} to {plan.job.destination}"
         alone = plan.job.destination == Destination.AGENT_STAGE or self.settings.max_objects_a_day is not None
-        project = project_lock(self.settings.home, plan.job.project_hash)
-        with hold_for(work, self.run_id, project, self.settings.device, alone=alone):
+        project, holder = plan.job.project_hash, f"{work}, {self.run_id}"
+        with hold_for(
+            work,
+            self.locks.project(project, holder, shared=not alone),
+            hold(device_lock(self.settings.home, project, self.settings.device), holder),
+        ):
             album = new_album(self.settings, self.project.classes, self.run_id)
             yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
@@ -281,13 +286,14 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
         run = read_run(ledger, run_id)
     uuid = run.job.project_hash
     with ExitStack() as stack:
+        locks = stack.enter_context(closing(open_locks(settings)))
         try:
-            stack.enter_context(hold(project_lock(settings.home, uuid), f"the undoing of run {run_id}"))
+            stack.enter_context(locks.project(uuid, f"the undoing of run {run_id}"))
         except TransientBusyError as error:
             raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
         session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
         stage = find_agent_stage(session.project, settings.agent_stage)
-        yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
+        yield Undo(run, session.project, session.retractor, session.ports.ledger, stage, locks.check)
 
 
 @contextmanager
@@ -313,10 +319,12 @@ def _opened(
         retractor: Retractor = EncordRetractor(connection)
         models = warm or stack.enter_context(closing(Warm()))
         inference = models.inference(settings, recipe, is_reference)
-        spool = stack.enter_context(spooling(settings.home, run_id := new_id()))
+        locks = stack.enter_context(closing(open_locks(settings)))
+        stack.enter_context(locks.life(run_id := new_id()))
+        spool = stack.enter_context(spooling(settings.home, run_id))
         ledger, looks = ledger_on(settings, database), Looks(database, database.clock)
-        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference)
-        yield Session(run_id, project, recipe, left, ports, retractor, looks, settings)
+        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference, locks.check)
+        yield Session(run_id, project, recipe, left, ports, retractor, looks, locks, settings)
 
 
 def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: bool) -> InferenceProcess:

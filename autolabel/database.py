@@ -45,7 +45,7 @@ class Place(Protocol):
     def clock(self) -> float:
         """Seconds since 1970 by the one clock that all who use this ledger go by."""
 
-    def explain(self, error: sa.exc.DBAPIError) -> AutolabelError:
+    def explain(self, error: BaseException | None) -> AutolabelError:
         """What an error of the driver means."""
 
 
@@ -116,7 +116,7 @@ class Database:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise self._place.explain(error) from error
+            raise self._place.explain(error.orig) from error
 
 
 class SqliteFile:
@@ -151,11 +151,11 @@ class SqliteFile:
     def set_version(self, db: sa.Connection) -> None:
         db.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
-    def explain(self, error: sa.exc.DBAPIError) -> AutolabelError:
-        if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+    def explain(self, error: BaseException | None) -> AutolabelError:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
             return TransientLedgerError(f"another process keeps the ledger {self} locked")
         return PermanentLedgerError(
-            f"the ledger {self} cannot be used ({error.orig}), so nothing more is written to the platform; "
+            f"the ledger {self} cannot be used ({error}), so nothing more is written to the platform; "
             "free the disk or restore the file, then run again"
         )
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from autolabel.database import Database
 from autolabel.errors import PermanentDiskError, PermanentUsageError
 from autolabel.ledger import Ledger
-from autolabel.locks import hold, is_held
+from autolabel.locks import FileLocks, Locks, hold, is_held
 from autolabel.looks import Looks
 from autolabel.overview import Overview
 from autolabel.settings import Settings
 from autolabel.wakes import Wakes
+
+if TYPE_CHECKING:
+    from autolabel.postgres import PostgresServer
 
 
 def report_folder(settings: Settings) -> Path:
@@ -35,11 +41,30 @@ def _make_private(folder: Path) -> None:
 def open_database(settings: Settings) -> Database:
     """The ledger's: on the server that the settings name, else a file under AUTOLABEL_HOME."""
     _make_private(settings.home)
-    if not settings.ledger:
-        return Database(settings.home / "ledger.sqlite")
+    return Database(_server(settings.ledger) if settings.ledger else settings.home / "ledger.sqlite")
+
+
+def _server(url: SecretStr) -> PostgresServer:
     from autolabel.postgres import PostgresServer
 
-    return Database(PostgresServer(settings.ledger))
+    return PostgresServer(url)
+
+
+def open_locks(settings: Settings) -> Locks:
+    """The locks of all that share the ledger, which is open already."""
+    if not settings.ledger:
+        return FileLocks(settings.home)
+    from autolabel.advisory import AdvisoryLocks
+
+    return AdvisoryLocks(_server(settings.ledger))
+
+
+def _lives(settings: Settings, database: Database) -> Callable[[str], bool]:
+    if not settings.ledger:
+        return lambda run_id: is_held(_life(settings.home, run_id))
+    from autolabel.advisory import is_alive
+
+    return partial(is_alive, database)
 
 
 def open_ledger(settings: Settings) -> Ledger:
@@ -47,15 +72,12 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def ledger_on(settings: Settings, database: Database) -> Ledger:
-    return Ledger(database, database.clock, partial(_is_alive, settings))
-
-
-def _is_alive(settings: Settings, run_id: str) -> bool:
-    return is_held(_life(settings.home, run_id))
+    return Ledger(database, database.clock, _lives(settings, database))
 
 
 def open_overview(settings: Settings) -> Overview:
-    return Overview(open_database(settings), partial(_is_alive, settings))
+    database = open_database(settings)
+    return Overview(database, _lives(settings, database))
 
 
 def open_looks(settings: Settings) -> Looks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -159,10 +160,11 @@ class Ledger:
         known = self._records(db, sa.and_(_of(job), ROW.c.data_hash.in_(data_hashes)))
         self._add(db, job, run_id, [key for key in data_hashes if key not in known])
         elsewhere: dict[str, str] = {}
+        is_held = cache(partial(self._is_held, db, run_id=run_id))
         for key in data_hashes:
             if (now := known.get(key)) is None:
                 continue
-            if now != seen.get(key) if now.state in SETTLED else self._is_held(db, now.run_id, run_id):
+            if now != seen.get(key) if now.state in SETTLED else is_held(now.run_id):
                 elsewhere[key] = now.run_id
             else:
                 ended = now.state in ENDS
@@ -276,6 +278,13 @@ class Ledger:
                 key: Landed(frozenset(json.loads(objects)), edited_at, now - at)
                 for key, objects, edited_at, at in db.execute(query)
             }
+
+    def objects_since(self, project_hash: str, since_s: float) -> int:
+        """How many objects were written for a project since then, by the ledger's clock; each once, on any branch."""
+        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= since_s)
+        with self._database.read() as db:
+            found = db.scalars(sa.select(RECEIPT.c.objects).where(where))
+            return len({name for objects in found for name in json.loads(objects)})
 
     def note_edits(self, project_hash: str, edited_at_s: Mapping[str, float | None]) -> None:
         """Keep until when the changes of rows on `main` have been looked at, by data hash."""

@@ -1,4 +1,4 @@
-"""Locks that die with the process that holds them, however it ends: the kernel's, on files of this machine."""
+"""Locks that die with the process that holds them, however it ends; here the kernel's, on files of this machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from autolabel.errors import TransientBusyError, TransientError
 
@@ -46,24 +46,62 @@ def _holder(file: IO[str]) -> str:
     return "another run"
 
 
-def project_lock(home: Path, project_hash: str) -> Path:
-    """Shared by runs that may overlap, held alone by whoever writes straight to `main`."""
-    return home / "locks" / f"{project_hash}.lock"
+class Locks(Protocol):
+    """Where commands that work on a project keep out of each other's way: this machine, or all that share a ledger.
+
+    Locks die with the process that holds them. What they are kept in may be lost before that: see `check`.
+    """
+
+    def project(self, project_hash: str, holder: str, *, shared: bool = False) -> AbstractContextManager[None]:
+        """Shared by runs that may overlap, held alone by whoever writes straight to `main`.
+
+        Raises TransientBusyError where it cannot be had, naming whoever took it last.
+        """
+
+    def life(self, run_id: str) -> AbstractContextManager[None]:
+        """Tells others that a run lives."""
+
+    def check(self) -> None:
+        """Raises TransientLedgerError where locks that were taken are not held any more."""
+
+    def close(self) -> None: ...
+
+
+class FileLocks:
+    """Files of this machine, under AUTOLABEL_HOME. The lock of its spool folder tells that a run lives."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def project(self, project_hash: str, holder: str, *, shared: bool = False) -> AbstractContextManager[None]:
+        return hold(self._home / "locks" / f"{project_hash}.lock", holder, shared=shared)
+
+    def life(self, run_id: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def check(self) -> None:
+        """The kernel takes no lock back."""
+
+    def close(self) -> None:
+        pass
+
+
+def device_lock(home: Path, project_hash: str, device: str) -> Path:
+    """Of a project on a device of this machine."""
+    name = re.sub(r"[^-.\w]", "_", DEVICES.get(device, device))
+    return home / "locks" / f"{project_hash}-{name}.lock"
 
 
 @contextmanager
-def hold_for(work: str, run_id: str, project: Path, device: str, *, alone: bool) -> Iterator[None]:
-    """Hold a project's lock, and that of the project on a device, for a run that does some work.
+def hold_for(work: str, *locks: AbstractContextManager[None]) -> Iterator[None]:
+    """Hold locks for a run that does some work.
 
     Raises TransientBusyError where another run does the same work, TransientError where it does something else.
     """
-    name = re.sub(r"[^-.\w]", "_", DEVICES.get(device, device))
-    on_device = project.with_stem(f"{project.stem}-{name}")
-    holder = f"{work}, {run_id}"
     with ExitStack() as stack:
         try:
-            stack.enter_context(hold(project, holder, shared=not alone))
-            stack.enter_context(hold(on_device, holder))
+            for lock in locks:
+                stack.enter_context(lock)
         except TransientBusyError as error:
             if work.startswith("run") and error.holder.startswith(work):
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -28,7 +29,13 @@ _RULES = {
     "synchronous_commit": "on",  # an acknowledged commit survives a power cut
     "default_transaction_isolation": r"read\ committed",  # a writer sees what was committed before its lock
 }
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|does not exist|pg_hba\.conf|permission denied|not permitted"
     r"|unsupported startup parameter|does not support|certificate"
@@ -98,8 +105,6 @@ class PostgresServer:
         return engine
 
     def _on_begin(self, db: sa.Connection) -> None:
-        if db.get_isolation_level() == "AUTOCOMMIT":
-            return
         if db.get_execution_options().get("writes", False):
             lock = "pg_advisory_xact_lock(%(key)s), "
         else:
@@ -140,13 +145,25 @@ class PostgresServer:
         db.execute(SCHEMA.delete())
         db.execute(SCHEMA.insert().values(version=VERSION))
 
-    def explain(self, error: sa.exc.DBAPIError) -> AutolabelError:
+    def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of its own, each statement a transaction. Raises what `explain` says."""
+        engine = self.engine()
+        try:
+            pooled = engine.raw_connection()
+        except sa.exc.DBAPIError as error:
+            raise self.explain(error.orig) from error
+        connection: psycopg.Connection[tuple[Any, ...]] = pooled.driver_connection  # type: ignore[assignment]
+        pooled.detach()
+        connection.autocommit = True
+        return connection
+
+    def explain(self, error: BaseException | None) -> AutolabelError:
         """A connection that was lost in a transaction, or a wait that was too long: nothing of it was kept."""
-        state = getattr(error.orig, "sqlstate", None) or ""
-        why = " ".join(str(error.orig).split())
+        state = getattr(error, "sqlstate", None) or ""
+        why = " ".join(str(error).split())
         if state == _LOCKED:
             return TransientLedgerError(f"another process keeps the ledger {self} locked")
-        is_connection = not state and isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+        is_connection = not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         may_pass = is_connection and not _REFUSED.search(why)
         if may_pass or (state.startswith(_LATER) and state != _DISK_FULL):
             return TransientLedgerError(f"the ledger {self} is out of reach ({why})")

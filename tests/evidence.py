@@ -15,13 +15,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 Json = dict[str, Any]
 MACHINE = "autolabel/"
 SLOW_MS = 1000
 LONG_AGO_S = 1e9
 READ = {
     "run": "id, project_hash, recipe_id, started_at, summary",
-    "row": "project_hash, recipe_id, destination, data_hash, state, reason, attempts",
+    '"row"': "project_hash, recipe_id, destination, data_hash, state, reason, attempts",
     "receipt": "project_hash, recipe_id, data_hash, branch, objects, at",
     "event ORDER BY seq": "run_id, data_hash, destination, state, at",
 }
@@ -105,17 +108,15 @@ def _change(event: Json, request: Json, before: Json | None, after: Json) -> Cha
 
 
 def read_ledger(path: Path, put_ahead_s: float = 0.0) -> Book:
-    """All that the checks need of a ledger. One that is absent, damaged or of another schema is an error: a check of
-    nothing would be green.
+    """All that the checks need of a ledger, or of the one on a server whose address stands in a file `*.url`. One
+    that is absent, damaged or of another schema is an error: a check of nothing would be green.
 
     `put_ahead_s`: where its clock was put ahead during the test; what it says of the future is taken back by so much.
     """
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
-        db.row_factory = sqlite3.Row
-        tables = [
+    with closing(_opened(path)) as db:
+        runs, rows, receipts, events = (
             [dict(row) for row in db.execute(f"SELECT {columns} FROM {table}")] for table, columns in READ.items()
-        ]
-    runs, rows, receipts, events = tables
+        )
     recipes = {run["id"]: (run["project_hash"], run["recipe_id"]) for run in runs}
     for event in events:
         event["project_hash"], event["recipe_id"] = recipes.get(event["run_id"], ("", ""))
@@ -126,6 +127,15 @@ def read_ledger(path: Path, put_ahead_s: float = 0.0) -> Book:
         for one in of:
             one[name] -= put_ahead_s if one[name] > now_s else 0.0
     return Book(runs, rows, receipts, events)
+
+
+def _opened(path: Path) -> Any:
+    """A connection whose rows are mappings."""
+    if path.suffix == ".url":
+        return psycopg.connect(path.read_text(), row_factory=dict_row)  # type: ignore[arg-type]
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)
+    db.row_factory = sqlite3.Row
+    return db
 
 
 def parts(row: Json | None) -> dict[tuple[str, ...], Json]:

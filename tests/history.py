@@ -342,7 +342,8 @@ def check(platform: Platform, books: Sequence[Book], *, settled: bool = False) -
 
 def check_folder(folder: Path, put_ahead_s: float = 0.0) -> list[str]:
     """I1 to I9 of all the sandboxes and ledgers in a folder. `put_ahead_s`: see `read_ledger`."""
-    logs, ledgers = sorted(folder.rglob("log.jsonl")), sorted(folder.rglob("ledger.sqlite"))
+    logs = sorted(folder.rglob("log.jsonl"))
+    ledgers = sorted([*folder.rglob("ledger.sqlite"), *folder.rglob("ledger.url")])
     platform = read_log(entry for log in logs for entry in _entries(log))
     found = check(platform, [read_ledger(path, put_ahead_s) for path in ledgers])
     keys = [key.read_bytes().splitlines()[1] for key in folder.rglob("sandbox_key")]

@@ -13,8 +13,10 @@ import pytest
 from pydantic import SecretStr
 
 import postgres_servers
+from autolabel.advisory import AdvisoryLocks
 from autolabel.database import Database
 from autolabel.ledger import Ledger
+from autolabel.locks import FileLocks, Locks
 from autolabel.postgres import PostgresServer
 from postgres_servers import INITDB, MISSING, Server, serving
 
@@ -45,3 +47,8 @@ def open_ledger(folder: Path, *, alive: bool = False, clock: Callable[[], float]
     """`alive`: whether runs that have not ended still live."""
     OPEN.append(Ledger(open_database(folder), clock, lambda run_id: alive))
     return OPEN[-1]
+
+
+def open_locks(folder: Path) -> Locks:
+    """The locks of a test's folder, as a host of its own has them; the ledger is there already."""
+    return AdvisoryLocks(on_server(folder)) if ON_POSTGRES else FileLocks(folder)

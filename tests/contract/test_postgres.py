@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -11,8 +14,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from autolabel.advisory import AdvisoryLocks, is_alive
 from autolabel.database import Database
-from autolabel.errors import AutolabelError, PermanentLedgerError, PermanentUsageError, TransientLedgerError
+from autolabel.errors import (
+    AutolabelError,
+    PermanentLedgerError,
+    PermanentUsageError,
+    TransientBusyError,
+    TransientLedgerError,
+)
 from autolabel.ledger import Ledger
 from autolabel.looks import Look, Looks
 from autolabel.postgres import PostgresServer
@@ -24,6 +34,14 @@ from torture import ledger_model
 
 pytestmark = needs_server
 JOB = Job("project", "recipe", "main")
+HOLDS = """
+import sys, time
+from pydantic import SecretStr
+from autolabel.advisory import AdvisoryLocks
+from autolabel.postgres import PostgresServer
+locks = AdvisoryLocks(PostgresServer(SecretStr(sys.argv[1])))
+with locks.project('p', 'run r1'), locks.life('r1'): print('held', flush=True); time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -125,6 +143,55 @@ def test_a_text_with_a_zero_byte_is_kept_without_it(database: Database) -> None:
     looks = Looks(database, database.clock)
     looks.note(Look("project", "cli", "Tit\0le"))
     assert [look["project_title"] for look in looks.all()] == ["Tit\N{REPLACEMENT CHARACTER}le"]
+
+
+@pytest.fixture
+def locks(tmp_path: Path, database: Database) -> Iterator[AdvisoryLocks]:
+    with closing(AdvisoryLocks(on_server(tmp_path))) as taken:
+        yield taken
+
+
+def end_sessions_with_locks(folder: Path) -> None:
+    """As a network does that breaks, or a server that starts again."""
+    held = "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
+    server().sql(name_of(folder), held)
+
+
+def test_a_run_lives_for_as_long_as_its_connection(tmp_path: Path, database: Database, locks: AdvisoryLocks) -> None:
+    assert not is_alive(database, "run")
+    with locks.life("run"):
+        assert (is_alive(database, "run"), is_alive(database, "another")) == (True, False)
+        end_sessions_with_locks(tmp_path)
+        assert not is_alive(database, "run")
+    with pytest.raises(TransientLedgerError, match="is out of reach"), locks.life("run"):
+        pass
+
+
+def test_locks_that_were_lost_are_told_before_anything_is_sent(tmp_path: Path, locks: AdvisoryLocks) -> None:
+    with closing(AdvisoryLocks(on_server(tmp_path))) as other, locks.project("p", "run r1"):
+        locks.check()
+        end_sessions_with_locks(tmp_path)
+        with other.project("p", "run r2"), pytest.raises(TransientLedgerError, match="nothing was sent"):
+            locks.check()
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path, database: Database, locks: AdvisoryLocks) -> None:
+    url = server().url(name_of(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", HOLDS, url], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(TransientBusyError, match=f"^run r1 .process {process.pid} on "), locks.project("p", "r2"):
+            pass
+        process.kill()
+    wait_for(lambda: not is_alive(database, "r1"))
+    with locks.project("p", "r2"):
+        pass
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """A server learns of a dead client a moment later."""
+    while not condition():
+        time.sleep(0.01)
 
 
 def _wrong(url: str) -> dict[str, tuple[str, type[AutolabelError], str]]:

@@ -171,6 +171,19 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
     assert ledger.receipts(naming="h2") == [receipt]
 
 
+def test_objects_of_a_time_are_counted_once_on_whatever_branches_they_stand(tmp_path: Path) -> None:
+    now_s = [10.0]
+    ledger = started(tmp_path, "a", "b", clock=lambda: now_s[0])
+    for name, branch in (("a", "main"), ("b", "autolabel-1"), ("b", "main")):
+        steps = [State.INFERRED] * (state(ledger, name) == State.LEASED) + [State.INTENT]
+        ledger.move(JOB, "run", [Move(name, step) for step in steps])
+        receipt = Receipt(branch, "label", {f"{name}1": "c", f"{name}2": "c"}, "digest")
+        ledger.move(JOB, "run", [Move(name, State.WRITTEN, receipt=receipt)])
+        now_s[0] += 10.0
+    counted = [ledger.objects_since("project", since_s) for since_s in (0.0, 15.0, 30.0, 31.0)]
+    assert (counted, ledger.objects_since("another", 0.0)) == ([4, 2, 2, 0], 0)
+
+
 def test_an_undone_row_is_left_to_people_and_its_receipt_stays(tmp_path: Path) -> None:
     ledger = started(tmp_path, "a")
     steps = [Move("a", State.INFERRED), Move("a", State.INTENT)]
