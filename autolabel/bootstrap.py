@@ -302,10 +302,11 @@ def _opened(
     from autolabel.remote.retract import EncordRetractor
     from autolabel.remote.sink import EncordSink
     from autolabel.remote.source import EncordSource
+    from autolabel.remote.wire import Line
 
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
-        connection = connect(uuid, settings.domain, ssh_key(settings))
+        connection = connect(uuid, settings.domain, ssh_key(settings), line := Line())
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
@@ -315,7 +316,7 @@ def _opened(
         inference = models.inference(settings, recipe, is_reference)
         spool = stack.enter_context(spooling(settings.home, run_id := new_id()))
         ledger, looks = ledger_on(settings, database), Looks(database, time.time)
-        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference)
+        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference, line.calls)
         yield Session(run_id, project, recipe, left, ports, retractor, looks, settings)
 
 
