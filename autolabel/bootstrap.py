@@ -308,10 +308,11 @@ def _opened(
     from autolabel.remote.retract import EncordRetractor
     from autolabel.remote.sink import EncordSink
     from autolabel.remote.source import EncordSource
+    from autolabel.remote.wire import Line
 
     with ExitStack() as stack:
         database = stack.enter_context(closing(open_database(settings)))
-        connection = connect(uuid, settings.domain, ssh_key(settings))
+        connection = connect(uuid, settings.domain, ssh_key(settings), line := Line())
         source: Source = EncordSource(connection, settings.max_media_bytes)
         project = source.project()
         recipe, left = choose(project)
@@ -323,7 +324,18 @@ def _opened(
         stack.enter_context(locks.life(run_id := new_id()))
         spool = stack.enter_context(spooling(settings.home, run_id))
         ledger, looks = ledger_on(settings, database), Looks(database, database.clock)
-        ports = Ports(source, sink, ledger, inference, spool, models.meter, is_reference, locks.check)
+        ports = Ports(
+            source,
+            sink,
+            ledger,
+            inference,
+            spool,
+            models.meter,
+            is_reference,
+            calls=line.calls,
+            clock=database.clock,
+            still_held=locks.check,
+        )
         yield Session(run_id, project, recipe, left, ports, retractor, looks, locks, settings)
 
 

@@ -22,10 +22,8 @@ from autolabel.logs import keep
 from autolabel.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from autolabel.bootstrap import Session
     from autolabel.operate import Step
     from autolabel.plan import Plan
-    from autolabel.running import Caller
 
 EXIT_PARTIAL = 3
 
@@ -35,6 +33,14 @@ Reference = Annotated[
         "--reference",
         help="Run the models by transformers' own code, without our fast paths: slow, to compare with.",
     ),
+]
+
+Every = Annotated[
+    bool,
+    typer.Option("--all", help="Push all AUTOLABEL_PROJECTS; never asks, says nothing where there is nothing to do."),
+]
+MaxMinutes = Annotated[
+    float | None, typer.Option(min=0.01, help="Take up nothing new after so long [AUTOLABEL_MAX_MINUTES].")
 ]
 
 app = typer.Typer(
@@ -53,7 +59,8 @@ app.command()(serve)
 
 @app.command()
 def push(
-    project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
+    project: Annotated[str | None, typer.Option(help="Project hash, or its URL.")] = None,
+    every: Every = False,
     config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
     to: Annotated[
         Destination | None,
@@ -68,6 +75,7 @@ def push(
     ] = False,
     dataset: Annotated[str | None, typer.Option(help="Only rows of this dataset (title or hash).")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take up at most this many rows.")] = None,
+    max_minutes: MaxMinutes = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Take up rows again that were set aside.")
     ] = False,
@@ -81,12 +89,15 @@ def push(
     Running it again adds nothing: what is done is remembered.
     """
     from autolabel.bootstrap import open_session
+    from autolabel.cli_push import printing, push_all, show_plan
     from autolabel.running import carry_out, run_once
 
-    asks = not (yes or dry_run)
-    if asks and (as_json or not sys.stdin.isatty()):
+    _check_whom(project, every=every, dry_run=dry_run)
+    if not (yes or dry_run or every) and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm the plan: give --yes to write, or --dry-run to look")
-    settings, caller = _settings(config), _printing(as_json=as_json)
+    settings = _settings(config)
+    if max_minutes is not None:
+        settings = settings.model_copy(update={"max_minutes": max_minutes})
     changes = {
         "destination": to,
         "pull_from": pull_from,
@@ -95,12 +106,15 @@ def push(
         "limit": limit,
         "retry_failed": retry_failed,
     }
+    if project is None:
+        raise typer.Exit(push_all(settings, changes, is_reference=reference, as_json=as_json))
+    caller = printing(as_json=as_json)
     if yes and not dry_run:
         raise typer.Exit(run_once(settings, project, caller, changes, is_reference=reference).exit_code)
     with open_session(settings, project, is_reference=reference) as session:
         options = session.options(**changes)
         plan = session.plan(options)
-        _show_plan(session, plan, as_json=as_json)
+        show_plan(session, plan, as_json=as_json)
         if dry_run or not _confirmed(plan):
             return
         raise typer.Exit(carry_out(session, plan, options, caller).exit_code)
@@ -156,16 +170,18 @@ def publish(
 ) -> None:
     """Copy what `push --to branch` wrote to main, only where main has no row yet; nothing is inferred."""
     from autolabel.bootstrap import open_run
+    from autolabel.cli_push import printing
     from autolabel.running import carry_out
 
     if not yes and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm: give --yes to copy the run's rows to main")
     with open_run(_settings(None), run) as (session, written):
-        options = session.options(destination=Destination.MAIN, only=written)
+        unlimited = {"max_objects_a_day": None, "max_waiting": None}  # which rows these are was said by name
+        options = session.options(destination=Destination.MAIN, only=written, **unlimited)
         plan = session.plan(options)
         if not yes and not typer.confirm(f"Copy {len(plan.todo)} rows to main of {session.project.title!r}?"):
             return
-        raise typer.Exit(carry_out(session, plan, options, _printing(as_json=as_json), saves=False).exit_code)
+        raise typer.Exit(carry_out(session, plan, options, printing(as_json=as_json), saves=False).exit_code)
 
 
 @app.command()
@@ -263,6 +279,7 @@ def demo(
     Needs no account, network or GPU. Running it again changes nothing.
     """
     from autolabel.bootstrap import open_session
+    from autolabel.cli_push import printing, show_plan
     from autolabel.running import carry_out
     from autolabel.sandbox import running
 
@@ -273,8 +290,8 @@ def demo(
         with open_session(settings, next(iter(served["projects"].values()))) as session:
             options = session.options()
             plan = session.plan(options)
-            _show_plan(session, plan, as_json=False)
-            raise typer.Exit(carry_out(session, plan, options, _printing(as_json=False)).exit_code)
+            show_plan(session, plan, as_json=False)
+            raise typer.Exit(carry_out(session, plan, options, printing(as_json=False)).exit_code)
 
 
 @app.command()
@@ -331,17 +348,11 @@ def explain(
     typer.echo(json.dumps(told)) if as_json else print_explanation(told)
 
 
-def _show_plan(session: Session, plan: Plan, *, as_json: bool) -> None:
-    from autolabel.console import describe_plan, print_plan
-    from autolabel.probing import seconds_per_frame
-
-    ports = session.ports
-    cost = seconds_per_frame(plan, session.recipe, ports.source, ports.inference, ports.spool)
-    described = describe_plan(plan, session.recipe, session.left_to_people, cost)
-    if as_json:
-        typer.echo(json.dumps(described))
-    else:
-        print_plan(described)
+def _check_whom(project: str | None, *, every: bool, dry_run: bool) -> None:
+    if every == (project is not None):
+        raise PermanentUsageError("give either --project HASH, or --all for every project in AUTOLABEL_PROJECTS")
+    if every and dry_run:
+        raise PermanentUsageError("--dry-run shows the plan of one project: give --project HASH")
 
 
 def _confirmed(plan: Plan) -> bool:
@@ -349,25 +360,6 @@ def _confirmed(plan: Plan) -> bool:
         typer.echo("\nnothing to do")
         return False
     return typer.confirm("\nWrite this?")
-
-
-def _printing(*, as_json: bool) -> Caller:
-    """A person at the command line, or a script that reads what it prints."""
-    from autolabel.console import print_result, progress
-    from autolabel.running import Caller, Ended
-
-    def show(ended: Ended) -> None:
-        summary, report = ended.summary or {}, ended.report
-        if as_json:
-            typer.echo(json.dumps({**summary, "report": report and str(report), "messages": ended.messages}))
-            return
-        print_result(summary, ended.names, ended.messages)
-        if report:
-            typer.echo(f"report: {report}")
-        if summary["destination"] == Destination.BRANCH and summary["labelled"]:
-            typer.echo(f"to bring it to main: autolabel publish --run {summary['run']}")
-
-    return Caller("cli", progress, show, wants_summary=True)
 
 
 def _settings(config: str | None) -> Settings:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -161,6 +162,30 @@ def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages:
     if summary["set_aside"]:
         out.print("rows set aside stay so until `autolabel push --retry-failed` takes them up again")
     _print_messages(messages)
+
+
+def summary_line(title: str, summary: Mapping[str, Any], report: Path | None) -> str:
+    """A run in one line, for cron's mail; what is nought is left out, except what was labelled."""
+    held, others = summary["held_back"], summary["pending"] - sum(summary["held_back"].values())
+    waiting = held | {"for the next run": others}
+    parts = [
+        f"{summary['labelled']} labelled",
+        *_some(summary["empty"], "empty"),
+        f"{sum(summary['objects'].values())} objects",
+        *_some(sum(summary["left_alone"].values()), "left alone"),
+        *_some(sum(summary["set_aside"].values()), "set aside", summary["set_aside"]),
+        *_some(sum(summary["elsewhere"].values()), "done by other runs"),
+        *_some(summary["pending"], "waiting", waiting),
+        f"run {summary['run']}",
+        *([f"report {report}"] if report else []),
+    ]
+    name = "".join(letter if letter.isprintable() else " " for letter in title)
+    return f"{name}: {', '.join(parts)}"
+
+
+def _some(count: int, what: str, why: Mapping[str, int] | None = None) -> list[str]:
+    reasons = ", ".join(f"{number} {reason}" for reason, number in (why or {}).items() if number)
+    return [f"{count} {what}" + (f" ({reasons})" if reasons else "")] if count else []
 
 
 def _print_messages(messages: Sequence[str]) -> None:

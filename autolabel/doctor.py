@@ -6,15 +6,21 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
+from pathlib import Path
+
+import sqlalchemy as sa
+from pydantic import SecretStr
 
 from autolabel.bootstrap import check_ontology, read_project, ssh_key
+from autolabel.core.endings import WORRYING_RUNS, worrying
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Project
 from autolabel.errors import AutolabelError, PermanentNotFoundError
+from autolabel.home import open_overview
 from autolabel.recipe import ModelChoice, load_config
 from autolabel.routes import choose_pathways, find_agent_stage
 from autolabel.settings import Settings, project_hash
@@ -23,6 +29,7 @@ from autolabel.sync import GUARD_ROWS
 NO_PROJECT = "00000000-0000-0000-0000-000000000000"
 SKEW_WARN_S, SKEW_FAIL_S = 30, 300  # signed messages of the platform are refused after 300 s
 USUAL_MEDIA_BYTES = 50_000_000
+RUNS_LOOKED_AT = 200
 LIBRARIES = ("torch", "transformers", "encord", "segment-anything")
 
 
@@ -46,6 +53,9 @@ def diagnose(settings: Settings, project: str | None) -> Iterator[Check]:
     key = _guarded("key", lambda: [check_key(settings)])
     yield from key
     yield _ok("libraries", ", ".join(f"{name} {version(name)}" for name in LIBRARIES))
+    yield from _guarded("ledger", lambda: [check_ledger(settings)])
+    yield from _guarded("runs", lambda: check_runs(settings, project))
+    yield from check_unattended(settings)
     yield from _guarded("models", lambda: check_models(settings))
     yield from _guarded("device", lambda: [check_device(settings)])
     yield from _guarded("disk", lambda: [check_disk(settings)])
@@ -81,6 +91,64 @@ def check_key(settings: Settings) -> Check:
     if mode & 0o077:
         return Check(Level.WARN, "key", f"{path} has mode {mode:o}, so others can read it: chmod 600 {path}")
     return _ok("key", f"Ed25519, {path}, mode {mode:o}")
+
+
+def check_ledger(settings: Settings) -> Check:
+    """Where it is, and that it can be opened. Raises PermanentLedgerError, TransientLedgerError."""
+    if settings.ledger is not None:
+        open_overview(settings).close()
+        url = sa.make_url(settings.ledger.get_secret_value())
+        return _ok("ledger", f"Postgres, database {url.database} on {url.host or 'this machine'}")
+    path = settings.home / "ledger.sqlite"
+    if not path.exists():
+        return _ok("ledger", f"SQLite, {path}, made by the first run")
+    open_overview(settings).close()
+    return _ok("ledger", f"SQLite, {path}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def check_runs(settings: Settings, project: str | None) -> Iterator[Check]:
+    """The project given, or all of the settings and the ledger. Raises as `check_ledger` does."""
+    if settings.ledger is None and not (settings.home / "ledger.sqlite").exists():
+        yield _ok("runs", "none yet")
+        return
+    with closing(open_overview(settings)) as overview:
+        titles = overview.titles()
+        projects = [project_hash(project)] if project else list(dict.fromkeys((*settings.projects, *titles)))
+        found = {key: worrying(overview.endings(key, RUNS_LOOKED_AT)) for key in projects}
+    for key, runs in found.items():
+        if runs:
+            why = "; ".join(f"{run.run_id} ({run.why})" for run in runs)
+            text = f"{titles.get(key, key)}: the last {len(runs)} runs with rows to label wrote none of them: {why}"
+            yield Check(Level.FAIL, "runs", text)
+    if not any(found.values()):
+        text = f"no project has {WORRYING_RUNS} in a row that had rows to label and wrote none"
+        yield _ok("runs", f"{text} ({len(projects)} looked at)")
+
+
+def check_unattended(settings: Settings) -> Iterator[Check]:
+    """Which projects are served unattended, and the secrets of what wakes the service."""
+    unset = "none: `push --all` and webhooks serve what AUTOLABEL_PROJECTS names"
+    yield _ok("projects", ", ".join(settings.projects) or unset)
+    for about, name, value, path in (
+        ("webhook secret", "ENCORD_WEBHOOK_SECRET", settings.webhook_secret, settings.webhook_secret_file),
+        ("bucket secret", "AUTOLABEL_BUCKET_SECRET", settings.bucket_secret, settings.bucket_secret_file),
+    ):
+        yield check_secret(about, name, value, path)
+
+
+def check_secret(about: str, name: str, value: SecretStr | None, path: Path | None) -> Check:
+    """Set, to be read, and nobody else's to read; never what it is."""
+    if path is None:
+        return _ok(about, f"from {name}" if value else f"none, so `serve` takes no such calls; {name}_FILE names one")
+    try:
+        mode, is_empty = path.expanduser().stat().st_mode & 0o777, not path.expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        return Check(Level.FAIL, about, f"{path} cannot be read ({type(error).__name__}): set {name}_FILE")
+    if is_empty:
+        return Check(Level.FAIL, about, f"{path} is empty: put the secret there, one a line")
+    if mode & 0o077:
+        return Check(Level.WARN, about, f"{path} has mode {mode:o}, so others can read it: chmod 600 {path}")
+    return _ok(about, f"{path}, mode {mode:o}")
 
 
 def check_models(settings: Settings) -> Iterator[Check]:

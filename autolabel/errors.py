@@ -29,6 +29,10 @@ A message says what happened to which row, that nothing was lost where that is s
 
 from __future__ import annotations
 
+import os
+import tempfile
+import traceback
+
 from autolabel.redaction import redact
 
 
@@ -161,3 +165,29 @@ class TransientBusyError(TransientError):
     def __init__(self, holder: str) -> None:
         super().__init__(f"{holder} does the work; nothing was done here")
         self.holder = holder
+
+
+def in_words(error: Exception) -> str:
+    """One line for people: what happened and what to do; of a bug, where its traceback lies."""
+    if isinstance(error, AutolabelError):
+        return f"{error}. {error.advice}" if error.advice else str(error)
+    return f"this is a bug ({type(error).__name__}); nothing is lost. Please report {keep_trace(error)}"
+
+
+def exit_code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, AutolabelError) else AutolabelError.exit_code
+
+
+def keep_trace(error: Exception) -> str:
+    """The traceback for a bug report, in a file of the user's own: it may name rows, but no secret.
+
+    The file's name; where none can be written, the error itself.
+    """
+    trace = redact("".join(traceback.format_exception(error)))
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="autolabel-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(trace)
+    except OSError:
+        return trace.strip().splitlines()[-1]
+    return name

@@ -382,12 +382,6 @@ class Ledger:
         steps = [{"data_hash": move.data_hash, "state": move.state, "reason": move.reason} for move in moves]
         db.execute(EVENT.insert(), [values | step for step in steps])
 
-    def objects_since(self, project_hash: str, since_s: float) -> int:
-        """How many objects were written to a project from a moment on, in seconds since 1970."""
-        query = sa.select(RECEIPT.c.objects).where(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= since_s)
-        with self._database.read() as db:
-            return sum(len(json.loads(objects)) for objects in db.scalars(query))
-
 
 def _key(job: Job) -> dict[str, str]:
     return {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "destination": job.destination}

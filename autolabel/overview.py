@@ -9,8 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from autolabel.core.endings import Ending
 from autolabel.database import Database
-from autolabel.schema import EVENT, LOOK, ROW, RUN, WAKE
+from autolabel.schema import EVENT, LOOK, RECEIPT, ROW, RUN, WAKE
 from autolabel.states import ENDS, SETTLED, State
 
 HOUR_S = 3600
@@ -144,6 +145,24 @@ class Overview:
                 }
             )
         return sorted(found, key=lambda one: (one["trouble"] is None, one["title"].casefold(), one["project"]))
+
+    def endings(self, project_hash: str, limit: int) -> list[Ending]:
+        """How a project's latest runs ended, newest first; none that is under way."""
+        wrote = sa.exists().where(RECEIPT.c.run_id == RUN.c.id).label("wrote")
+        query = sa.select(RUN.c.id, RUN.c.finished_at, RUN.c.summary, wrote).order_by(RUN.c.started_at.desc())
+        with self._database.read() as db:
+            found = db.execute(query.where(RUN.c.project_hash == project_hash).limit(limit)).all()
+        return [
+            Ending(run.id, json.loads(run.summary) if run.summary else None, bool(run.wrote))
+            for run in found
+            if run.finished_at is not None or not self._is_alive(run.id)
+        ]
+
+    def titles(self) -> dict[str, str]:
+        """Project hash -> its latest title, of all projects of which there was a run."""
+        query = sa.select(RUN.c.project_hash, RUN.c.project_title).order_by(RUN.c.started_at)
+        with self._database.read() as db:
+            return {run.project_hash: run.project_title for run in db.execute(query)}
 
 
 def _sums(counted: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
 from autolabel.errors import Interrupted
@@ -28,6 +29,7 @@ from autolabel.remote.pace import Circuit, Pace
 REQUEST_DEADLINE_S = 150.0
 """For one request with all that the SDK does to send it again; the platform itself gives up after 180 s."""
 LONGEST_BACK_OFF_S = 8.0
+NO_ANSWER = "none"
 
 
 class Deadline:
@@ -136,11 +138,24 @@ class WatchedTlsConnection(WatchedConnection, HTTPSConnection):
     pass
 
 
-class HttpPool(HTTPConnectionPool):
+class CountedPool(HTTPConnectionPool):
+    """Counts every request as it leaves, also those that urllib3 sends again by itself."""
+
+    def _make_request(self, *args: Any, **kwargs: Any) -> BaseHTTPResponse:
+        try:
+            answer = super()._make_request(*args, **kwargs)
+        except Exception:
+            _line.count(NO_ANSWER)
+            raise
+        _line.count(str(answer.status))
+        return answer
+
+
+class HttpPool(CountedPool):
     ConnectionCls = WatchedConnection
 
 
-class TlsPool(HTTPSConnectionPool):
+class TlsPool(CountedPool, HTTPSConnectionPool):
     ConnectionCls = WatchedTlsConnection
 
 
@@ -174,6 +189,17 @@ class Line:
         self.pace = pace or Pace(sleep=self.wait)
         self.circuit = Circuit()
         self._deadline_s = deadline_s
+        self._counting = threading.Lock()
+        self._calls: dict[str, int] = {}
+
+    def count(self, status: str) -> None:
+        with self._counting:
+            self._calls[status] = self._calls.get(status, 0) + 1
+
+    def calls(self) -> dict[str, int]:
+        """Requests and downloads so far, by HTTP status, or NO_ANSWER."""
+        with self._counting:
+            return dict(sorted(self._calls.items()))
 
     def wait(self, duration_s: float) -> None:
         """Raises Interrupted once the run is abandoned."""

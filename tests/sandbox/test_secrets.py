@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.__main__ import _keep_trace
+from autolabel.errors import keep_trace
 from autolabel.redaction import install
 from canaries import CANARIES, OPENSSH_KEY, PEM_KEY, leaks
 from sandbox.commands import Command
@@ -110,8 +110,8 @@ def break_off(text: str) -> None:
 def test_a_crash_file_tells_of_the_bug_and_of_no_secret(text: str) -> None:
     try:
         break_off(text)
-    except ZeroDivisionError:
-        kept = Path(_keep_trace())
+    except ZeroDivisionError as error:
+        kept = Path(keep_trace(error))
     written = kept.read_text()
     kept.unlink()
     assert leaks(written) == []

@@ -34,6 +34,16 @@ def autolabel(home: Path, *arguments: str, **environment: str) -> subprocess.Com
     ("arguments", "environment", "message"),
     [
         (["push", "--project", PROJECT], {}, "give --yes to write, or --dry-run"),
+        (["push"], {}, "give either --project HASH, or --all"),
+        (["push", "--all", "--project", PROJECT], {}, "give either --project HASH, or --all"),
+        (["push", "--all"], {}, "AUTOLABEL_PROJECTS names no project: set it to hashes or URLs"),
+        (["push", "--all", "--dry-run"], {"AUTOLABEL_PROJECTS": PROJECT}, "give --project HASH"),
+        (
+            ["push", "--all"],
+            {"AUTOLABEL_PROJECTS": "mine"},
+            "AUTOLABEL_PROJECTS is off: 'mine' holds no project hash",
+        ),
+        (["push", "--all"], {"AUTOLABEL_PROJECTS": PROJECT}, f"error: project {PROJECT}: no key for the platform"),
         (["push", "--project", "my project", "-y"], {}, "holds no project hash"),
         (["push", "--project", PROJECT, "-y"], {}, "no key for the platform: set ENCORD_SSH_KEY_FILE"),
         (["push", "--project", PROJECT, "-y"], {"ENCORD_SSH_KEY_FILE": "/nowhere"}, "/nowhere cannot be read"),
@@ -84,7 +94,9 @@ def test_a_home_in_the_users_own_folder_is_one_place_wherever_a_command_is_calle
     assert (tmp_path / "user" / "labels" / "ledger.sqlite").exists()
 
 
-@pytest.mark.parametrize("arguments", [["push"], ["push", "--project", PROJECT, "--to", "moon"], ["fly"]])
+@pytest.mark.parametrize(
+    "arguments", [["push", "--project", PROJECT, "--to", "moon"], ["push", "--max-minutes", "0"], ["fly"]]
+)
 def test_an_unknown_command_or_option_is_usage(tmp_path: Path, arguments: list[str]) -> None:
     done = autolabel(tmp_path, *arguments)
     assert done.returncode == 2

@@ -6,12 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Pathway, Stage
-from autolabel.doctor import Check, Level, check_disk, check_models, check_role, check_workflow, diagnose, summarise
+from autolabel.doctor import (
+    Check,
+    Level,
+    check_disk,
+    check_ledger,
+    check_models,
+    check_role,
+    check_runs,
+    check_secret,
+    check_unattended,
+    check_workflow,
+    diagnose,
+    summarise,
+)
+from autolabel.errors import TransientServiceError
+from autolabel.locks import hold
 from autolabel.settings import Settings
-from platform_fakes import AGENT, ANNOTATE, DONE, make_project
+from benches import Bench, rows
+from platform_fakes import AGENT, ANNOTATE, DONE, FakePlatform, make_project
 
 TWO_WAYS = (Pathway("1", "annotate", ANNOTATE.uuid), Pathway("2", "review", ANNOTATE.uuid))
 
@@ -105,3 +122,73 @@ def test_weights_that_a_push_would_download_are_a_warning_that_says_how_to_get_t
     assert (check.level, check.about) == (Level.WARN, "detector")
     assert "size and licence not in the catalogue, see https://huggingface.co/some-team/some-model" in check.text
     assert "`autolabel models pull some-team/some-model`" in check.text
+
+
+def fails_in_vain(bench: Bench, times: int) -> None:
+    for _ in range(times):
+        bench.now_s += 1
+        bench.platform.fail_next_write = TransientServiceError("503 while saving")
+        with pytest.raises(TransientServiceError):
+            bench.push()
+
+
+def test_three_runs_in_a_row_with_rows_and_none_written_fail_with_their_reasons(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(2)))
+    fails_in_vain(bench, 2)
+    assert [check.level for check in check_runs(settings(tmp_path), None)] == [Level.OK]
+    fails_in_vain(bench, 1)
+    (check,) = check_runs(settings(tmp_path), None)
+    assert (check.level, check.text) == (
+        Level.FAIL,
+        "Cars: the last 3 runs with rows to label wrote none of them: run-3 (503 while saving); "
+        "run-2 (503 while saving); run-1 (503 while saving)",
+    )
+    bench.now_s += 1
+    bench.push()
+    assert [check.level for check in check_runs(settings(tmp_path), None)] == [Level.OK]
+
+
+def test_runs_of_one_project_say_nothing_of_another(tmp_path: Path) -> None:
+    fails_in_vain(Bench(tmp_path, FakePlatform(rows(2))), 3)
+    (check,) = check_runs(settings(tmp_path), "11111111-1111-1111-1111-111111111111")
+    assert check.level == Level.OK
+
+
+def test_a_killed_run_counts_and_one_that_is_under_way_does_not(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(2)))
+    fails_in_vain(bench, 2)
+    bench.ledger.start_run("run-9", bench.last.plan.job, "Cars", {})
+    (check,) = check_runs(settings(tmp_path), None)
+    assert (check.level, "run-9 (killed)" in check.text) == (Level.FAIL, True)
+    (tmp_path / "spool").mkdir()
+    with hold(tmp_path / "spool" / "run-9.lock", "run-9"):
+        assert [check.level for check in check_runs(settings(tmp_path), None)] == [Level.OK]
+
+
+def test_the_ledger_is_named_and_not_made_and_no_password_is_told(tmp_path: Path) -> None:
+    assert check_ledger(settings(tmp_path)).text == f"SQLite, {tmp_path}/ledger.sqlite, made by the first run"
+    assert list(check_runs(settings(tmp_path), None)) == [Check(Level.OK, "runs", "none yet")]
+    assert list(tmp_path.iterdir()) == []
+    Bench(tmp_path, FakePlatform(rows(1))).push()
+    assert check_ledger(settings(tmp_path)).text.startswith(f"SQLite, {tmp_path}/ledger.sqlite, 0.")
+
+
+def test_a_secrets_file_is_to_be_read_by_its_owner_alone_and_is_never_told(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    assert check_secret("s", "X", None, None).level == Level.OK
+    assert check_secret("s", "X", SecretStr("hush"), None).text == "from X"
+    assert check_secret("s", "X", None, path).level == Level.FAIL
+    path.touch(0o600)
+    assert "is empty" in check_secret("s", "X", None, path).text
+    path.write_text("hush")
+    assert check_secret("s", "X", None, path).text == f"{path}, mode 600"
+    path.chmod(0o640)
+    assert (check_secret("s", "X", None, path).level) == Level.WARN
+
+
+def test_the_projects_that_are_served_unattended_are_named(tmp_path: Path) -> None:
+    assert levels(list(check_unattended(settings(tmp_path)))) == dict.fromkeys(
+        ("projects", "webhook secret", "bucket secret"), Level.OK
+    )
+    (first, *_) = check_unattended(settings(tmp_path, projects=("a", "b")))
+    assert first.text == "a, b"

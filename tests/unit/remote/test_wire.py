@@ -12,7 +12,7 @@ import pytest
 import requests
 from encord import exceptions as sdk
 
-from autolabel.remote.wire import Line, retry_after_s
+from autolabel.remote.wire import Line, install, installed, retry_after_s
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
 
@@ -63,6 +63,39 @@ def test_after_the_deadline_nothing_is_sent_any_more() -> None:
 def test_what_fails_before_the_deadline_says_why_itself() -> None:
     with pytest.raises(requests.ConnectionError):
         ask("http://127.0.0.1:9/", retries=0)
+
+
+@contextmanager
+def counted(line: Line) -> Iterator[Line]:
+    before = installed()
+    install(line)
+    yield line
+    install(before)
+
+
+def test_each_request_is_counted_by_its_status_also_those_that_are_sent_again() -> None:
+    answers = ["503 Busy", "503 Busy", "200 OK", "404 Gone"]
+
+    def serve() -> None:
+        for answer in answers:
+            with listener.accept()[0] as one:
+                one.recv(1000)
+                one.sendall(f"HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, counted(Line()) as line:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        for _ in range(2):
+            with line.session(3, 0.0, 0) as session:
+                session.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        thread.join()
+    assert line.calls() == {"200": 1, "404": 1, "503": 2}
+
+
+def test_a_request_that_nobody_answers_is_counted_as_such() -> None:
+    with counted(Line()) as line, line.session(0, 0.0, 0) as session, suppress(requests.ConnectionError):
+        session.get("http://127.0.0.1:9/")
+    assert line.calls() == {"none": 1}
 
 
 @pytest.mark.parametrize(
