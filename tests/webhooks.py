@@ -23,7 +23,7 @@ from autolabel.schema import INBOX
 from autolabel.service.app import PATIENCE, Patience, make_app
 from autolabel.service.calls import Calls
 from autolabel.service.secrets import KeyRing, Secrets
-from autolabel.service.signatures import standard_key
+from autolabel.service.signatures import ENCORD, STANDARD
 from autolabel.wakes import Wakes
 
 PROJECT, STAGE = "0b8d5f7e-1f0c-4b58-9d0e-2f6f5f0b1c11", "5a1c7a52-83a1-4a3e-9a7e-2f6f5f0b1c22"
@@ -67,8 +67,8 @@ def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 def secrets(encord: str | None = SECRET, bucket: str | None = BUCKET_SECRET, file: Path | None = None) -> Secrets:
     """`encord` and `bucket`: as in the environment, `file`: Encord's secrets in a file."""
     return Secrets(
-        KeyRing(SecretStr(encord) if encord else None, file, str.encode),
-        KeyRing(SecretStr(bucket) if bucket else None, None, standard_key),
+        KeyRing(SecretStr(encord) if encord else None, file, ENCORD),
+        KeyRing(SecretStr(bucket) if bucket else None, None, STANDARD),
     )
 
 

@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from autolabel.errors import PermanentUsageError
-from autolabel.service.signatures import standard_key
+from autolabel.service.signatures import ENCORD, STANDARD, Scheme
 from autolabel.settings import Settings
 
 GRACE_S = 2.0
@@ -34,17 +34,13 @@ class Secrets:
 def open_secrets(settings: Settings) -> Secrets:
     """Raises PermanentUsageError where a file cannot be read or what is set is no secret."""
     return Secrets(
-        encord=KeyRing(settings.webhook_secret, settings.webhook_secret_file, _utf8),
-        bucket=KeyRing(settings.bucket_secret, settings.bucket_secret_file, standard_key),
+        encord=KeyRing(settings.webhook_secret, settings.webhook_secret_file, ENCORD),
+        bucket=KeyRing(settings.bucket_secret, settings.bucket_secret_file, STANDARD),
     )
 
 
-def _utf8(secret: str) -> bytes:
-    return secret.encode()
-
-
 class KeyRing:
-    """Every key that is valid now, of those that were set and those in a file; none where nothing is set.
+    """What calls are verified with: the keys that were set and those that a file holds now; none where neither is set.
 
     A file that cannot be used any more changes nothing: its last good keys stay, and the trouble is logged once.
     """
@@ -53,17 +49,17 @@ class KeyRing:
         self,
         given: SecretStr | None,
         path: Path | None,
-        key: Callable[[str], bytes],
+        scheme: Scheme,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`key`: a secret's text -> key; raises ValueError. Raises PermanentUsageError for what cannot be used."""
-        self._path, self._key, self._clock = path, key, clock
+        """Raises PermanentUsageError for what cannot be used."""
+        self.scheme, self._path, self._clock = scheme, path, clock
         self._stamp: tuple[int, ...] | None = None
         self._trouble: str | None = None
         self._settled: tuple[bytes, ...] = ()
         self._grace_until_s = 0.0
         try:
-            self._given = tuple(map(key, given.get_secret_value().split())) if given else ()
+            self._given = tuple(map(scheme.key, given.get_secret_value().split())) if given else ()
         except ValueError as error:
             raise PermanentUsageError(
                 f"a webhook secret that is set in the environment is off: {_plain(error)}"
@@ -97,7 +93,7 @@ class KeyRing:
         if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_FILE_BYTES:
             raise ValueError("it is no file of a few lines")
         lines = [line.strip() for line in self._path.read_text("utf-8").splitlines()]
-        keys = tuple(self._key(line) for line in lines if line and not line.startswith("#"))
+        keys = tuple(self.scheme.key(line) for line in lines if line and not line.startswith("#"))
         if not keys:
             raise ValueError("it holds no secret")
         self._stamp = _stamp(about)
