@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import FastAPI
@@ -115,3 +116,19 @@ def receiver(
         )
         with TestClient(app, raise_server_exceptions=False) as client:
             yield Receiver(app, client, database, kept, woken, calls)
+
+
+async def post(app: FastAPI, body: bytes, headers: dict[str, str], route: str = "encord") -> str:
+    """The status in words, of a call over ASGI itself: no client or parser damages or refuses it on its way."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "POST", "query_string": b""}
+    names = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await app(scope | {"path": f"/webhooks/{route}", "headers": names}, receive, send)
+    return str(json.loads(sent[1]["body"])["status"])

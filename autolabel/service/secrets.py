@@ -40,7 +40,7 @@ def open_secrets(settings: Settings) -> Secrets:
 
 
 class KeyRing:
-    """What calls are verified with: the keys that were set and those that a file holds now; none where neither is set.
+    """What calls are verified with: keys that were set and those that a file holds now; none where neither is.
 
     A file that cannot be used any more changes nothing: its last good keys stay, and the trouble is logged once.
     """
@@ -56,7 +56,7 @@ class KeyRing:
         self.scheme, self._path, self._clock = scheme, path, clock
         self._stamp: tuple[int, ...] | None = None
         self._trouble: str | None = None
-        self._settled: tuple[bytes, ...] = ()
+        self._leaving: dict[bytes, float] = {}  # key that the file no longer holds -> until when it is valid
         self._grace_until_s = 0.0
         try:
             self._given = tuple(map(scheme.key, given.get_secret_value().split())) if given else ()
@@ -74,18 +74,23 @@ class KeyRing:
         if self._path is None:
             return self._given
         now_s = self._clock()
-        in_grace = now_s < self._grace_until_s
         try:
             # A file may change twice within one tick of its time stamp, so for a while it is read in any case.
-            held = self._read() if in_grace or _stamp(self._path.stat()) != self._stamp else self._held
+            held = (
+                self._read()
+                if now_s < self._grace_until_s or _stamp(self._path.stat()) != self._stamp
+                else self._held
+            )
             self._trouble = None
         except (OSError, ValueError) as error:
             held = self._held
             self._warn(_plain(error))
         if held != self._held:
-            self._settled = self._settled if in_grace else self._held
-            self._held, self._grace_until_s, in_grace = held, now_s + GRACE_S, True
-        return (*self._given, *self._held, *(self._settled if in_grace else ()))
+            self._grace_until_s = now_s + GRACE_S
+            self._leaving |= dict.fromkeys(self._held, self._grace_until_s)
+            self._held = held
+        self._leaving = {key: until_s for key, until_s in self._leaving.items() if now_s < until_s}
+        return tuple(dict.fromkeys([*self._given, *self._held, *self._leaving]))
 
     def _read(self) -> tuple[bytes, ...]:
         assert self._path is not None
