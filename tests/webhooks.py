@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from fastapi import FastAPI
@@ -23,7 +24,7 @@ from autolabel.schema import INBOX
 from autolabel.service.app import PATIENCE, Patience, make_app
 from autolabel.service.calls import Calls
 from autolabel.service.secrets import KeyRing, Secrets
-from autolabel.service.signatures import standard_key
+from autolabel.service.signatures import ENCORD, STANDARD
 from autolabel.wakes import Wakes
 
 PROJECT, STAGE = "0b8d5f7e-1f0c-4b58-9d0e-2f6f5f0b1c11", "5a1c7a52-83a1-4a3e-9a7e-2f6f5f0b1c22"
@@ -67,8 +68,8 @@ def raw(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
 def secrets(encord: str | None = SECRET, bucket: str | None = BUCKET_SECRET, file: Path | None = None) -> Secrets:
     """`encord` and `bucket`: as in the environment, `file`: Encord's secrets in a file."""
     return Secrets(
-        KeyRing(SecretStr(encord) if encord else None, file, str.encode),
-        KeyRing(SecretStr(bucket) if bucket else None, None, standard_key),
+        KeyRing(SecretStr(encord) if encord else None, file, ENCORD),
+        KeyRing(SecretStr(bucket) if bucket else None, None, STANDARD),
     )
 
 
@@ -115,3 +116,19 @@ def receiver(
         )
         with TestClient(app, raise_server_exceptions=False) as client:
             yield Receiver(app, client, database, kept, woken, calls)
+
+
+async def post(app: FastAPI, body: bytes, headers: dict[str, str], route: str = "encord") -> str:
+    """The status in words, of a call over ASGI itself: no client or parser damages or refuses it on its way."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "method": "POST", "query_string": b""}
+    names = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    await app(scope | {"path": f"/webhooks/{route}", "headers": names}, receive, send)
+    return str(json.loads(sent[1]["body"])["status"])

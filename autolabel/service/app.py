@@ -21,7 +21,6 @@ from autolabel.errors import AutolabelError, PermanentCallError, TransientLedger
 from autolabel.service.calls import Calls
 from autolabel.service.envelopes import BucketEvent, Ignored, OtherEvent, TaskReady, read_bucket, read_encord
 from autolabel.service.secrets import KeyRing, Secrets
-from autolabel.service.signatures import RawHeaders, verify_encord, verify_standard
 from autolabel.wakes import Hint, Wakes
 
 MAX_BODY_BYTES = 64 << 10
@@ -53,8 +52,7 @@ class Door:
     """How the calls of one route are authenticated and read."""
 
     name: str
-    keys: KeyRing
-    verify: Callable[[RawHeaders, bytes, Sequence[bytes], float], str]
+    ring: KeyRing
     read: Callable[[bytes], Hint | Ignored]
 
 
@@ -77,8 +75,8 @@ def make_app(  # noqa: PLR0913 - what it is made of, once
     """
     receiver = _Receiver(wakes, frozenset(allowed), on_wake, calls or Calls(), patience)
     app = FastAPI(title="autolabel", docs_url=None, redoc_url=None, lifespan=receiver.lifespan)
-    encord = Door("encord", secrets.encord, verify_encord, read_encord)
-    bucket = Door("bucket", secrets.bucket, verify_standard, read_bucket)
+    encord = Door("encord", secrets.encord, read_encord)
+    bucket = Door("bucket", secrets.bucket, read_bucket)
     signed = ["X-Encord-Timestamp", "X-Encord-Signature"]
     standard = ["webhook-id", "webhook-timestamp", "webhook-signature"]
 
@@ -164,10 +162,10 @@ class _Receiver:
         return _response(answer, status)
 
     async def _judged(self, door: Door, request: Request, about: dict[str, str]) -> Answer:
-        if not (keys := door.keys.current()):
+        if not (keys := door.ring.current()):
             raise PermanentCallError(503, "no secret is set for this route; see .env.example")
         body = await read_body(request, self.patience.body_s)
-        digest = door.verify(request.headers.raw, body, keys, time.time())
+        digest = door.ring.scheme.verify(request.headers.raw, body, keys, time.time())
         hint = door.read(body)
         if isinstance(hint, Ignored):
             return Answer(status="ignored", why=hint.why)

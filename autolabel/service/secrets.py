@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from autolabel.errors import PermanentUsageError
-from autolabel.service.signatures import standard_key
+from autolabel.service.signatures import ENCORD, STANDARD, Scheme
 from autolabel.settings import Settings
 
 GRACE_S = 2.0
@@ -34,17 +34,13 @@ class Secrets:
 def open_secrets(settings: Settings) -> Secrets:
     """Raises PermanentUsageError where a file cannot be read or what is set is no secret."""
     return Secrets(
-        encord=KeyRing(settings.webhook_secret, settings.webhook_secret_file, _utf8),
-        bucket=KeyRing(settings.bucket_secret, settings.bucket_secret_file, standard_key),
+        encord=KeyRing(settings.webhook_secret, settings.webhook_secret_file, ENCORD),
+        bucket=KeyRing(settings.bucket_secret, settings.bucket_secret_file, STANDARD),
     )
 
 
-def _utf8(secret: str) -> bytes:
-    return secret.encode()
-
-
 class KeyRing:
-    """Every key that is valid now, of those that were set and those in a file; none where nothing is set.
+    """What calls are verified with: keys that were set and those that a file holds now; none where neither is.
 
     A file that cannot be used any more changes nothing: its last good keys stay, and the trouble is logged once.
     """
@@ -53,17 +49,17 @@ class KeyRing:
         self,
         given: SecretStr | None,
         path: Path | None,
-        key: Callable[[str], bytes],
+        scheme: Scheme,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`key`: a secret's text -> key; raises ValueError. Raises PermanentUsageError for what cannot be used."""
-        self._path, self._key, self._clock = path, key, clock
+        """Raises PermanentUsageError for what cannot be used."""
+        self.scheme, self._path, self._clock = scheme, path, clock
         self._stamp: tuple[int, ...] | None = None
         self._trouble: str | None = None
-        self._settled: tuple[bytes, ...] = ()
+        self._leaving: dict[bytes, float] = {}  # key that the file no longer holds -> until when it is valid
         self._grace_until_s = 0.0
         try:
-            self._given = tuple(map(key, given.get_secret_value().split())) if given else ()
+            self._given = tuple(map(scheme.key, given.get_secret_value().split())) if given else ()
         except ValueError as error:
             raise PermanentUsageError(
                 f"a webhook secret that is set in the environment is off: {_plain(error)}"
@@ -78,18 +74,23 @@ class KeyRing:
         if self._path is None:
             return self._given
         now_s = self._clock()
-        in_grace = now_s < self._grace_until_s
         try:
             # A file may change twice within one tick of its time stamp, so for a while it is read in any case.
-            held = self._read() if in_grace or _stamp(self._path.stat()) != self._stamp else self._held
+            held = (
+                self._read()
+                if now_s < self._grace_until_s or _stamp(self._path.stat()) != self._stamp
+                else self._held
+            )
             self._trouble = None
         except (OSError, ValueError) as error:
             held = self._held
             self._warn(_plain(error))
         if held != self._held:
-            self._settled = self._settled if in_grace else self._held
-            self._held, self._grace_until_s, in_grace = held, now_s + GRACE_S, True
-        return (*self._given, *self._held, *(self._settled if in_grace else ()))
+            self._grace_until_s = now_s + GRACE_S
+            self._leaving |= dict.fromkeys(self._held, self._grace_until_s)
+            self._held = held
+        self._leaving = {key: until_s for key, until_s in self._leaving.items() if now_s < until_s}
+        return tuple(dict.fromkeys([*self._given, *self._held, *self._leaving]))
 
     def _read(self) -> tuple[bytes, ...]:
         assert self._path is not None
@@ -97,7 +98,7 @@ class KeyRing:
         if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_FILE_BYTES:
             raise ValueError("it is no file of a few lines")
         lines = [line.strip() for line in self._path.read_text("utf-8").splitlines()]
-        keys = tuple(self._key(line) for line in lines if line and not line.startswith("#"))
+        keys = tuple(self.scheme.key(line) for line in lines if line and not line.startswith("#"))
         if not keys:
             raise ValueError("it holds no secret")
         self._stamp = _stamp(about)

@@ -7,7 +7,8 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from autolabel.errors import PermanentCallError
 
@@ -22,25 +23,38 @@ _ID, _SENT_AT, _SIGNATURES = b"webhook-id", b"webhook-timestamp", b"webhook-sign
 _WHOLE_SECONDS = re.compile(rb"[0-9]{1,15}")
 
 
-def verify_encord(headers: RawHeaders, body: bytes, secrets: Sequence[bytes], now_s: float) -> str:
-    """A digest of what Encord signed with one of the secrets. Raises PermanentCallError (401) for anything else."""
+@dataclass(frozen=True)
+class Scheme:
+    """A way of signing calls.
+
+    - `key`: a secret as people are given it -> key; raises ValueError, which does not repeat the secret.
+    - `verify`: (headers, body, keys, now in seconds) -> digest of what was signed with one of the keys; raises
+      PermanentCallError (401) for anything else.
+    """
+
+    key: Callable[[str], bytes]
+    verify: Callable[[RawHeaders, bytes, Sequence[bytes], float], str]
+
+
+def verify_encord(headers: RawHeaders, body: bytes, keys: Sequence[bytes], now_s: float) -> str:
+    """Encord's scheme, see `Scheme.verify`."""
     _check_known(headers)
     stamp = _stamp(headers, _TIMESTAMP, now_s)
     signed = stamp + b"." + body
     given = [_only(headers, _SIGNATURE)]
-    return _digest(signed, [hmac.new(key, signed, hashlib.sha256).hexdigest().encode() for key in secrets], given)
+    return _digest(signed, [hmac.new(key, signed, hashlib.sha256).hexdigest().encode() for key in keys], given)
 
 
-def verify_standard(headers: RawHeaders, body: bytes, secrets: Sequence[bytes], now_s: float) -> str:
-    """The same for the Standard Webhooks scheme: of several signatures one of version 1 has to hold."""
+def verify_standard(headers: RawHeaders, body: bytes, keys: Sequence[bytes], now_s: float) -> str:
+    """The Standard Webhooks scheme, see `Scheme.verify`: of several signatures one of version 1 has to hold."""
     stamp = _stamp(headers, _SENT_AT, now_s)
     signed = _only(headers, _ID) + b"." + stamp + b"." + body
     given = [one[3:] for one in _only(headers, _SIGNATURES).split(b" ") if one.startswith(b"v1,")]
-    return _digest(signed, [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in secrets], given)
+    return _digest(signed, [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in keys], given)
 
 
 def standard_key(secret: str) -> bytes:
-    """The key in a secret like `whsec_<base64>`. Raises ValueError, which does not repeat the secret."""
+    """The key in a secret like `whsec_<base64>`, see `Scheme.key`."""
     text = secret.removeprefix("whsec_").rstrip("=")  # some leave the padding out
     try:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -49,6 +63,10 @@ def standard_key(secret: str) -> bytes:
     if not key:
         raise ValueError("a secret like whsec_<base64> is needed")
     return key
+
+
+ENCORD = Scheme(str.encode, verify_encord)
+STANDARD = Scheme(standard_key, verify_standard)
 
 
 def _check_known(headers: RawHeaders) -> None:

@@ -19,15 +19,19 @@ def _fork_server() -> None:
     pushes.prepare()
 
 
-def need(name: str, traced: str) -> None:
-    """Tests that look at the order of system calls need strace; CI has it, or fails."""
-    if name == traced and shutil.which("strace") is None and not os.environ.get("CI"):
-        pytest.skip("strace is not installed here")
+TOOLS = {"T2": "strace", "NORMAL sync": "strace", "T17": "wrk"}
+
+
+def need(name: str) -> None:
+    """Some tests need a tool of the system's; CI has it, or fails."""
+    tool = TOOLS.get(name)
+    if tool and shutil.which(tool) is None and not os.environ.get("CI"):
+        pytest.skip(f"{tool} is not installed here")
 
 
 @pytest.mark.parametrize("name", [name for name, test in TESTS.items() if test.pr])
 def test_no_promise_is_broken(name: str) -> None:
-    need(name, "T2")
+    need(name)
     test = TESTS[name]
     violations = test.run(SEED, test.pr)
     print(f"{name}: {test.pr} {test.unit}, {len(violations)} violations (seed {SEED})")
@@ -37,7 +41,7 @@ def test_no_promise_is_broken(name: str) -> None:
 @pytest.mark.parametrize("name", BUGS)
 def test_a_seeded_bug_is_found(name: str) -> None:
     """A harness that was never seen red proves nothing, nor one that is red for another reason."""
-    need(name, "NORMAL sync")
+    need(name)
     found, others = BUGS[name].shown(SEED)
     print(f"{name}: {BUGS[name].test} finds {len(found)}, and {len(others)} others", *found[:3], sep="\n")
     assert found, others

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -41,7 +41,7 @@ from torture import points
 PRELOAD = (
     "autolabel.bootstrap", "autolabel.album", "autolabel.remote.client", "autolabel.remote.frames",
     "autolabel.remote.sink", "autolabel.remote.source", "autolabel.models", "supervision", "trackers",
-    "torture.doubles",
+    "torture.doubles", "torture.receivers",
 )  # fmt: skip
 CLASSES = 4  # of the ontology: two kinds of boxes, a rotated one, a polygon
 VIDEO_FPS = 10.0
@@ -112,8 +112,12 @@ class HashedInference:
 
 
 def start(job: Job) -> ForkServerProcess:
+    return forked(_child, job)
+
+
+def forked(target: Callable[..., object], *arguments: object) -> ForkServerProcess:
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_child, args=(job,), daemon=True)
+    process = context.Process(target=target, args=arguments, daemon=True)
     with _without_main():
         process.start()
     return process

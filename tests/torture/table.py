@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import torture_http
 import torture_media
 import torture_people
-from torture import bundles, durability, kills, ledger_model, overlap, scenes, spoiled, stalls
+from torture import bundles, durability, kills, ledger_model, overlap, receiving, scenes, spoiled, stalls
 
 Run = Callable[[int, int], list[str]]
 
@@ -48,6 +48,10 @@ TESTS = {
     "T5": Test(bundles.partial, 1, 10, "times every row of 1 to 7"),
     "T6": Test(overlap.together, 30, 1000, "schedules of 2, 4 or 8 runs"),
     "T8": Test(ledger_model.compare, 300, 10_000, "sequences of up to 50 steps"),
+    "T14": Test(receiving.forged, 5000, 100_000, "webhooks, most of them forged, stale or replayed"),
+    "T17": Test(receiving.load, 10, 600, "seconds of load on the receiver"),
+    "T17 kills": Test(receiving.killed, 25, 500, "kills of the receiver under load"),
+    "T17 rotation": Test(receiving.rotated, 10, 200, "rotations of a secret under load"),
     "T12 runs": Test(scenes.poison, 4, 100, "rows that kill their runs"),
     "T19": Test(spoiled.ledger, 5, 50, "times each trouble"),
     "people on our branch": Test(scenes.people_on_our_branch, 4, 100, "rows drawn on before we come"),
@@ -132,6 +136,8 @@ BUGS = {
     "filter, then save": Bug("FilterThenSave", scenes.people_on_our_branch, r"I1: .* of people changed", 1),
     "redaction off": Bug("TellsUrls", scenes.lost_files, r"I9: ", 1),
     "read-back without coordinates": Bug("NoCoordinates", scenes.coarse_server, r"is done and differs", 1),
+    "tolerance off": Bug("ToleranceOff", receiving.forged, r"a stale call is accepted", 200),
+    "ack before commit": Bug("AckBeforeCommit", receiving.killed, r"acknowledged calls are lost", 4),
 }
 
 

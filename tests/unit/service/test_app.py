@@ -149,11 +149,12 @@ def test_what_could_not_be_kept_is_not_acknowledged(here: Receiver) -> None:
 
 def test_a_ledger_that_is_locked_for_too_long_is_told_and_not_waited_for(tmp_path: Path) -> None:
     body = task_ready()
+    headers = signed(body)
     with receiver(tmp_path, patience=Patience(ledger_s=0.2)) as here:
         with locked(tmp_path / "ledger.sqlite"):
-            assert here.post(body, signed(body)) == (503, "refused")
+            assert here.post(body, headers) == (503, "refused")
             assert here.client.get("/readyz").status_code == 503
-        while here.post(body, signed(body))[0] == 503:
+        while here.post(body, headers)[0] == 503:
             pass
         assert here.kept() == 1
 

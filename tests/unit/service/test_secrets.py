@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from autolabel.errors import PermanentUsageError
 from autolabel.service.secrets import GRACE_S, KeyRing, open_secrets
-from autolabel.service.signatures import standard_key
+from autolabel.service.signatures import ENCORD, STANDARD
 from autolabel.settings import Settings
 
 
@@ -26,12 +26,12 @@ class Clock:
 def in_file(path: Path, text: str) -> tuple[KeyRing, Clock]:
     path.write_text(text)
     clock = Clock()
-    return KeyRing(None, path, str.encode, clock), clock
+    return KeyRing(None, path, ENCORD, clock), clock
 
 
 def test_secrets_come_from_the_environment_and_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("# the old one\nc\n\n  d  \r\n")
-    ring = KeyRing(SecretStr(" a\tb "), tmp_path / "secrets", str.encode)
+    ring = KeyRing(SecretStr(" a\tb "), tmp_path / "secrets", ENCORD)
     assert ring.current() == (b"a", b"b", b"c", b"d")
 
 
@@ -50,11 +50,9 @@ def test_a_new_secret_holds_at_once_and_an_old_one_for_a_moment_more(tmp_path: P
 
 def test_a_file_that_is_read_half_written_refuses_no_valid_call(tmp_path: Path) -> None:
     ring, clock = in_file(tmp_path / "secrets", "old\n")
-    for text, expected in (("", {b"old"}), ("ol", {b"ol", b"old"}), ("old\nne", {b"old", b"ne"})):
+    for text, expected in (("", {b"old"}), ("ol", {b"ol", b"old"}), ("old\nnew\n", {b"old", b"new"})):
         (tmp_path / "secrets").write_text(text)
-        assert set(ring.current()) == expected
-    (tmp_path / "secrets").write_text("old\nnew\n")
-    assert set(ring.current()) == {b"old", b"new"}
+        assert expected <= set(ring.current())
     clock.now_s += GRACE_S
     assert ring.current() == (b"old", b"new")
 
@@ -108,13 +106,13 @@ def test_a_file_that_cannot_be_used_when_the_service_starts_is_an_error_that_nam
 ) -> None:
     spoil(tmp_path / "secrets", trouble)
     with pytest.raises(PermanentUsageError, match=r"secrets cannot be used: "):
-        KeyRing(None, tmp_path / "secrets", str.encode)
+        KeyRing(None, tmp_path / "secrets", ENCORD)
 
 
 def test_a_bucket_secret_that_is_none_is_an_error_that_does_not_show_it(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("whsec_c2VjcmV0\nsecret-of-mine%\n")
     with pytest.raises(PermanentUsageError, match="whsec_<base64> is needed") as in_file_:
-        KeyRing(None, tmp_path / "secrets", standard_key)
+        KeyRing(None, tmp_path / "secrets", STANDARD)
     with pytest.raises(PermanentUsageError, match="whsec_<base64> is needed") as in_environment:
-        KeyRing(SecretStr("secret-of-mine%"), None, standard_key)
+        KeyRing(SecretStr("secret-of-mine%"), None, STANDARD)
     assert "of-mine" not in f"{in_file_.value}{in_environment.value}"
