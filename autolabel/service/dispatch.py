@@ -19,7 +19,7 @@ from autolabel.wakes import Hint, Wake, Wakes
 
 logger = structlog.get_logger(__name__)
 
-POLL_S = 3.0
+POLL_S = 2.0
 """How often the ledger is looked at unasked: for what other hosts stored there, and what is to be tried again."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 30.0, 900.0
 MOST_DOUBLINGS = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from sandbox.own_project import picture
 
 SECRET = "only-for-tests"
 PATIENCE_S = 120.0
+ORPHANS_S = 12.0
+SPAN_S = 7.0  # a run with loading takes about so long; kills come at any moment of it
+SEED = 20261122
 
 
 def until(has_come: Callable[[], Any], limit_s: float = PATIENCE_S) -> Any:
@@ -41,7 +45,7 @@ class Serving:
 
     push: Command
     process: subprocess.Popen[str]
-    url: str
+    port: str
 
     @cached_property
     def settings(self) -> Settings:
@@ -59,9 +63,9 @@ class Serving:
         until(lambda: self.depth() == 0)
 
     def summaries(self) -> list[dict[str, Any]]:
-        """Of the runs, newest first."""
+        """Of the runs that have ended, newest first."""
         with closing(open_overview(self.settings)) as overview:
-            return [json.loads(run["summary"]) for run in overview.runs(limit=50)]
+            return [json.loads(run["summary"]) for run in overview.runs(limit=50) if run["summary"]]
 
     def error(self, project: str | None = None) -> str | None:
         """How the latest look at a project ended."""
@@ -70,17 +74,19 @@ class Serving:
         return errors.get(self.push.project if project is None else project)
 
     def in_the_middle_of_a_run(self) -> None:
-        """A download that takes for ever has begun."""
-        self.push.sandbox.fault("slow", delay_s=600.0, match={"path_contains": "/blobs/"})
+        """Downloads have begun, which take some seconds."""
+        self.push.sandbox.fault("slow", times=12, delay_s=4.0, match={"path_contains": "/blobs/"})
         self.wake()
         until(lambda: self.push.sandbox.faults_met()[-1])
 
     def child(self) -> psutil.Process | None:
         """The process that runs projects: its own children are the inference process and what decodes."""
-        found = [
-            one for one in psutil.Process(self.process.pid).children() if "spawn_main" in " ".join(one.cmdline())
-        ]
-        return found[0] if found else None
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if "spawn_main" in " ".join(child.cmdline())), None)
+
+    def family(self) -> list[psutil.Process]:
+        """Its children and theirs, with multiprocessing's bookkeeper."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 @contextmanager
@@ -96,8 +102,8 @@ def serving(push: Command, **environment: str) -> Iterator[Serving]:
     try:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        address = next(found for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
-        yield Serving(push, process, address.group())
+        address = next(found for line in lines if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
+        yield Serving(push, process, address[1])
     finally:
         process.terminate()
         process.communicate(timeout=60)
@@ -116,7 +122,7 @@ def test_wakes_and_places_become_labels_by_models_that_stay_loaded_for_a_while(
 ) -> None:
     gone = str(uuid4())
     projects = f"{gone} {push.project}"
-    with serving(push, AUTOLABEL_PROJECTS=projects, AUTOLABEL_IDLE_S="8") as served:
+    with serving(push, AUTOLABEL_PROJECTS=projects, AUTOLABEL_IDLE_S="5") as served:
         served.wake(gone)
         served.wake()
         served.settled()
@@ -135,3 +141,58 @@ def test_wakes_and_places_become_labels_by_models_that_stay_loaded_for_a_while(
         assert child.num_fds() <= held + 2
         until(lambda: served.child() is None)
         assert served.process.poll() is None
+
+
+def test_a_serve_that_is_killed_or_told_to_end_leaves_no_orphans_and_the_next_one_finishes(
+    push: Command, undisturbed: list[Label]
+) -> None:
+    moments = random.Random(SEED)
+    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 0), (signal.SIGKILL, -9)):
+        with serving(push, AUTOLABEL_WRITE_ROWS="1") as served:
+            served.wake()
+            time.sleep(moments.uniform(1.0, SPAN_S))
+            family = served.family()
+            served.process.send_signal(number)
+            assert served.process.wait(35) == code
+            _, orphans = psutil.wait_procs(family, ORPHANS_S)
+            assert not orphans
+    with serving(push) as served:
+        served.settled()
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_a_run_whose_process_dies_stays_owed_and_is_not_tried_again_at_once(
+    push: Command, undisturbed: list[Label]
+) -> None:
+    with serving(push) as served:
+        served.in_the_middle_of_a_run()
+        child = served.child()
+        assert child is not None
+        family = child.children()
+        child.kill()
+        assert until(served.error) == "the process that runs projects ended without an answer (signal 9)"
+        _, orphans = psutil.wait_procs(family, ORPHANS_S)
+        assert not orphans
+        assert (served.depth(), served.child()) == (1, None)
+    assert push.push()["exit"] == 0
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_cron_command_line_and_webhook_at_once_label_each_row_once(push: Command, undisturbed: list[Label]) -> None:
+    with serving(push) as served:
+        served.wake()
+        pushes = [push.start("push", "--yes", "--project", push.project) for _ in range(2)]
+        assert [process.wait(120) for process in pushes] == [0, 0]
+        until(lambda: sum(run["labelled"] + run["empty"] for run in served.summaries()) == 7)
+    assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_one_serve_runs_for_a_home_and_one_line_says_so(push: Command) -> None:
+    own = {"AUTOLABEL_PROJECTS": push.project, "ENCORD_WEBHOOK_SECRET": SECRET}
+    with serving(push) as served:
+        second = push("serve", "--port", "0", **own)
+        taken = push("serve", "--port", served.port, **own | {"AUTOLABEL_HOME": f"{push.home}-other"})
+    assert (second.returncode, taken.returncode) == (75, 2)
+    assert f"autolabel serve (process {served.process.pid}, since" in second.stderr
+    assert "Address already in use" in taken.stderr
+    assert [done.stderr.count("\n") for done in (second, taken)] == [1, 1]
