@@ -8,71 +8,27 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
 
 import pytest
 import requests
+from encord_agents.core.webhooks import WebhookVerificationError, verify_and_parse_notification
 
 from sandbox.conftest import RunningSandbox, Start
+from sandbox.receivers import LIMIT_S, Receiver, receiving, say, wait
 
 SECRET = "a secret of the stage"
 OFTEN_S = 0.1
-LIMIT_S = 20.0
-
-
-@dataclass
-class Receiver:
-    """Keeps every call. `answers`: what it does about the next ones, in order; then always 200."""
-
-    url: str
-    calls: list[tuple[bytes, dict[str, str]]] = field(default_factory=list)
-    answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
-
-    def get(self, count: int) -> list[dict[str, Any]]:
-        """What the first `count` calls say, once they are there."""
-        wait(lambda: len(self.calls) >= count)
-        return [json.loads(body) for body, _ in self.calls[:count]]
-
-
-def wait(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.01)
-
-
-def say(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
-            request.send_header(name, value)
-        request.end_headers()
-
-    return answer
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            kept.calls.append((body, dict(self.headers)))
-            with suppress(OSError):
-                (kept.answers.pop(0) if kept.answers else say(200))(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        kept = Receiver(f"http://127.0.0.1:{server.server_port}/webhooks/encord")
-        Thread(target=server.serve_forever, daemon=True).start()
+    with receiving() as kept:
         yield kept
-        server.shutdown()
 
 
 @dataclass(frozen=True)
@@ -127,14 +83,13 @@ def test_tasks_that_wait_at_an_agent_stage_are_told_again_and_again_each_time_un
 
 
 def test_what_is_sent_is_what_encords_own_package_verifies(stage: Stage) -> None:
-    webhooks = pytest.importorskip("encord_agents.core.webhooks", reason="encord-agents is not installed")
     stage.add()
     (told,) = stage.receiver.get(1)
     body, headers = stage.receiver.calls[0]
-    seen = webhooks.verify_and_parse_notification(body, headers, secret=SECRET)
+    seen = verify_and_parse_notification(body, headers, secret=SECRET)
     assert (str(seen.uid), seen.pending_count, str(seen.reason)) == (told["uid"], 4, "batch_size_reached")
-    with pytest.raises(webhooks.WebhookVerificationError):
-        webhooks.verify_and_parse_notification(body, headers, secret="another")
+    with pytest.raises(WebhookVerificationError):
+        verify_and_parse_notification(body, headers, secret="another")
 
 
 def test_the_signature_covers_the_time_and_the_body_to_the_byte(stage: Stage) -> None:
