@@ -24,7 +24,7 @@ from autolabel.sandbox.labels import MAIN, label_hash_of
 from autolabel.sandbox.projects import CLASSES
 from autolabel.sandbox.scenes import draw
 from autolabel.sandbox.store import KINDS, DataUnit, LabelRow, Project, Tables, Task, apply, derived_uuid
-from benching.triggers import LIMIT_S, Site, bucket_told, cron, stage_told
+from benching.triggers import LIMIT_S, OnUpload, Site, bucket_told, cron, stage_told
 
 ROUTES = {
     "Agent stage, notification": ("demo-agent", stage_told),
@@ -56,30 +56,29 @@ def measure(route: str, pictures: int, every_s: float) -> list[Times]:
         (project,) = served["projects"].values()
         site = Site(served["domain"], served["ssh_key_file"], project, Path(folder) / "home")
         site.home.mkdir()
-        dataset = _dataset(site)
         with trigger(site, every_s) as on_upload:
             for number in range(pictures):
                 time.sleep(chance.uniform(0, every_s))
-                path = Path(folder) / f"{number}.png"
-                cv2.imwrite(str(path), draw(SEED + number, *SIZE_PX, [*CLASSES]).rgb[..., ::-1])
-                dataset.upload_image(path, title=path.name)
-                on_upload(dataset.dataset_hash)
-                found.append(_waited(site, path.name))
+                found.append(upload_one(site, Path(folder) / f"{number}.png", SEED + number, on_upload))
     return found
 
 
-def _dataset(site: Site) -> Any:
+def upload_one(site: Site, path: Path, seed: int, on_upload: OnUpload) -> Times:
+    """Draw a picture, upload it into the project's dataset and wait for its labels; SystemExit where none come."""
+    cv2.imwrite(str(path), draw(seed, *SIZE_PX, [*CLASSES]).rgb[..., ::-1])
     client = EncordUserClient.create_with_ssh_private_key(ssh_private_key_path=site.key_file, domain=site.domain)
     (held,) = client.get_project(site.project).list_datasets()
-    return client.get_dataset(held.dataset_hash)
+    client.get_dataset(held.dataset_hash).upload_image(path, title=path.name)
+    on_upload(str(held.dataset_hash))
+    return _waited(site, path.name)
 
 
 def _waited(site: Site, title: str) -> Times:
     end_s = time.monotonic() + LIMIT_S
     while time.monotonic() < end_s:
         entries = requests.get(f"{site.domain}/admin/log", timeout=30).json()
-        if moments := _moments(site.project, entries, title):
-            uploaded_s, labelled_s = moments
+        if found := moments(site.project, entries, title):
+            uploaded_s, labelled_s = found
             told_s = [_at_s(entry) for entry in entries if entry.get("outcome") == "delivered"]
             called_s = [moment for moment in [*site.called_s, *told_s] if uploaded_s < moment < labelled_s]
             begun_s = min(called_s, default=uploaded_s)  # a run that was called for just before may find it
@@ -88,7 +87,7 @@ def _waited(site: Site, title: str) -> Times:
     raise SystemExit(f"{title} was not labelled in {LIMIT_S:.0f} s: {site.said()}")
 
 
-def _moments(project: str, entries: list[dict[str, Any]], title: str) -> tuple[float, float] | None:
+def moments(project: str, entries: list[dict[str, Any]], title: str) -> tuple[float, float] | None:
     """When it was uploaded, and when its labels stood on main and its task before annotators; None until then."""
     tables: Tables = {kind: {} for kind in KINDS}
     uploaded_s, data_hash = 0.0, ""
