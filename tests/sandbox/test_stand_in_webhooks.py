@@ -212,7 +212,7 @@ def test_what_is_no_webhook_of_this_machine_is_refused(stage: Stage) -> None:
 def test_deliveries_are_skipped_doubled_damaged_and_late_as_planned(stage: Stage) -> None:
     plan = [{"kind": "skip"}, {"kind": "duplicate"}, {"kind": "corrupt"}, {"kind": "late", "delay_s": 1.0}]
     for fault in plan:
-        stage.sandbox.fault(**fault)
+        stage.sandbox.fault(**fault, match={"query_type": "agent_stage_work_available_event"})
     stage.add(every_s=0.3)
     wait(lambda: len(stage.log()) >= 9)
     assert (stage.log()[0]["outcome"], stage.sandbox.faults_met()) == ("skipped", [1, 1, 1, 1])
