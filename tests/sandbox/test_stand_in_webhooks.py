@@ -119,8 +119,8 @@ def test_less_than_a_batch_is_told_of_when_the_first_task_has_waited_long(stage:
 
 
 def test_a_call_that_times_out_is_sent_again_with_the_same_uid_and_a_signature_of_its_own(stage: Stage) -> None:
-    stage.receiver.answers = [lambda _: time.sleep(1.5)] * 2
-    stage.add("annotate", timeout_s=1.2)
+    stage.receiver.answers = [lambda _: time.sleep(1.8)] * 2
+    stage.add("annotate", timeout_s=1.5)
     stage.move_on()
     stage.sandbox.human("submit", stage.sandbox.project().list_label_rows_v2()[0])
     wait(lambda: len(stage.log()) == 3)
