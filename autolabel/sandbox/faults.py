@@ -27,7 +27,7 @@ class Fault:
     drop_items: the named items of a bundle are neither applied nor answered, and nothing says so.
     fail_items: the same, and the answer is an error although the other items were applied.
     Where the request is no bundle (a listing), drop_items takes the items out of the answer.
-    Webhooks that the stand-in sends meet these alone:
+    Webhooks that the stand-in sends meet these alone, matched on the event (`query_type`) and the receiver's path:
     skip: not sent. duplicate: sent twice, the same to the byte. corrupt: a byte is another one than was signed.
     late: sent `delay_s` after it was signed, so that others overtake it.
     """

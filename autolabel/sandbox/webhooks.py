@@ -145,7 +145,8 @@ class Webhooks:
 
     async def _deliver(self, hook: Webhook, secret: str, uid: str, body: bytes) -> None:
         """Send one event until it is answered, under the fault that it meets."""
-        fault = self._faults.meet({"method": DELIVERY, "path": urlsplit(hook.url).path})
+        traits = {"method": DELIVERY, "path": urlsplit(hook.url).path, "query_type": EVENTS[hook.kind]}
+        fault = self._faults.meet({**traits, "query_method": None})
         kind, delay_s = (fault.kind, fault.delay_s) if fault else ("", 0.0)
         if kind == "skip":
             self._note(hook, uid, "skipped", None, 0.0)

@@ -8,71 +8,27 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from threading import Event
 from typing import Any
 
 import pytest
 import requests
+from encord_agents.core.webhooks import WebhookVerificationError, verify_and_parse_notification
 
 from sandbox.conftest import RunningSandbox, Start
+from sandbox.receivers import LIMIT_S, Receiver, receiving, say, wait
 
 SECRET = "a secret of the stage"
 OFTEN_S = 0.1
-LIMIT_S = 20.0
-
-
-@dataclass
-class Receiver:
-    """Keeps every call. `answers`: what it does about the next ones, in order; then always 200."""
-
-    url: str
-    calls: list[tuple[bytes, dict[str, str]]] = field(default_factory=list)
-    answers: list[Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=list)
-
-    def get(self, count: int) -> list[dict[str, Any]]:
-        """What the first `count` calls say, once they are there."""
-        wait(lambda: len(self.calls) >= count)
-        return [json.loads(body) for body, _ in self.calls[:count]]
-
-
-def wait(is_so: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.01)
-
-
-def say(status: int, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
-            request.send_header(name, value)
-        request.end_headers()
-
-    return answer
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            kept.calls.append((body, dict(self.headers)))
-            with suppress(OSError):
-                (kept.answers.pop(0) if kept.answers else say(200))(self)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        kept = Receiver(f"http://127.0.0.1:{server.server_port}/webhooks/encord")
-        Thread(target=server.serve_forever, daemon=True).start()
+    with receiving() as kept:
         yield kept
-        server.shutdown()
 
 
 @dataclass(frozen=True)
@@ -127,14 +83,13 @@ def test_tasks_that_wait_at_an_agent_stage_are_told_again_and_again_each_time_un
 
 
 def test_what_is_sent_is_what_encords_own_package_verifies(stage: Stage) -> None:
-    webhooks = pytest.importorskip("encord_agents.core.webhooks", reason="encord-agents is not installed")
     stage.add()
     (told,) = stage.receiver.get(1)
     body, headers = stage.receiver.calls[0]
-    seen = webhooks.verify_and_parse_notification(body, headers, secret=SECRET)
+    seen = verify_and_parse_notification(body, headers, secret=SECRET)
     assert (str(seen.uid), seen.pending_count, str(seen.reason)) == (told["uid"], 4, "batch_size_reached")
-    with pytest.raises(webhooks.WebhookVerificationError):
-        webhooks.verify_and_parse_notification(body, headers, secret="another")
+    with pytest.raises(WebhookVerificationError):
+        verify_and_parse_notification(body, headers, secret="another")
 
 
 def test_the_signature_covers_the_time_and_the_body_to_the_byte(stage: Stage) -> None:
@@ -164,8 +119,8 @@ def test_less_than_a_batch_is_told_of_when_the_first_task_has_waited_long(stage:
 
 
 def test_a_call_that_times_out_is_sent_again_with_the_same_uid_and_a_signature_of_its_own(stage: Stage) -> None:
-    stage.receiver.answers = [lambda _: time.sleep(1.5)] * 2
-    stage.add("annotate", timeout_s=1.2)
+    stage.receiver.answers = [lambda _: time.sleep(1.8)] * 2
+    stage.add("annotate", timeout_s=1.5)
     stage.move_on()
     stage.sandbox.human("submit", stage.sandbox.project().list_label_rows_v2()[0])
     wait(lambda: len(stage.log()) == 3)
@@ -257,7 +212,7 @@ def test_what_is_no_webhook_of_this_machine_is_refused(stage: Stage) -> None:
 def test_deliveries_are_skipped_doubled_damaged_and_late_as_planned(stage: Stage) -> None:
     plan = [{"kind": "skip"}, {"kind": "duplicate"}, {"kind": "corrupt"}, {"kind": "late", "delay_s": 1.0}]
     for fault in plan:
-        stage.sandbox.fault(**fault)
+        stage.sandbox.fault(**fault, match={"query_type": "agent_stage_work_available_event"})
     stage.add(every_s=0.3)
     wait(lambda: len(stage.log()) >= 9)
     assert (stage.log()[0]["outcome"], stage.sandbox.faults_met()) == ("skipped", [1, 1, 1, 1])
