@@ -128,6 +128,7 @@ def _told(overview: Overview, reports: Path, now_s: float) -> dict[str, Any]:
         "now_s": now_s,
         "version": version("autolabel"),
         "projects": projects,
+        "alarms": _alarms(projects),
         "titles": titles,
         "owed": overview.owed(),
         "runs": runs,
@@ -138,6 +139,15 @@ def _told(overview: Overview, reports: Path, now_s: float) -> dict[str, Any]:
         "reports": {run_id for run_id in ids if _is_file(reports / f"{run_id}.html")},
         "outcome_text": OUTCOME_TEXT,
     }
+
+
+def _alarms(projects: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Each trouble and the projects that have it: a key that was revoked is one trouble of all of them."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for project in projects:
+        if project["trouble"]:
+            found.setdefault(project["trouble"], []).append(project)
+    return sorted(found.items(), key=lambda item: -len(item[1]))
 
 
 def _chart(by_hour: Counter[tuple[int, str]], now_s: float) -> dict[str, Any]:

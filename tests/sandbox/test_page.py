@@ -67,7 +67,9 @@ def test_it_stands_at_any_width_and_in_the_dark_with_evil_titles_and_troubles(tm
     past, (size_px, more) = Past(tmp_path, time.time() - 9000), SIZES[size]
     past.run("run-1", labelled="abc", empty="d", summary={"held_back": {"max_minutes": 3}})
     for number in range(40):
-        past.look(f"p{number}", project_title=f"{number} <script>alert(1)</script> " * 5, error="away " * 40)
+        past.look(
+            f"p{number}", project_title=f"{number} <script>alert(1)</script> " * 5, error=f"{number} away " * 20
+        )
     with page_of(past.overview(), tmp_path) as address:
         page = open_in_browser(f"{address}/", tmp_path / "page.png", size_px, *more)
     with Image.open(tmp_path / "page.png") as picture:

@@ -61,16 +61,18 @@ def test_one_project_shows_its_rows_looks_speed_and_what_went_wrong(tmp_path: Pa
     assert "encord accepted 40" in shown
 
 
-def test_trouble_comes_first_and_is_named_in_the_tab(tmp_path: Path, opened: ExitStack) -> None:
+def test_trouble_comes_first_each_once_and_is_counted_in_the_tab(tmp_path: Path, opened: ExitStack) -> None:
     past = Past(tmp_path)
     past.look("fine", project_title="Apples")
     for number in range(40):
-        past.look(f"p{number}", project_title=f"Zebra {number}", error="no right to this project")
+        error = "no right to this project" if number < 30 else f"stage {number} is gone"
+        past.look(f"p{number}", project_title=f"Zebra {number:02}", error=error)
     html = client(past, opened).get("/").text
     assert "<title>(40) autolabel</title>" in html
     assert "40 of 41 projects need a look" in html
     assert html.count('class="alarm"') == 8
-    assert "and 32 more" in html
+    assert "Zebra 00, Zebra 01, Zebra 02 and 27 more no right to this project looked at" in words(html)
+    assert "and 3 other troubles" in html
     assert html.rindex("Zebra 39") < html.index("Apples")
 
 
@@ -95,8 +97,8 @@ def test_a_page_loads_nothing_and_runs_nothing(tmp_path: Path, opened: ExitStack
 @pytest.mark.parametrize(
     ("alive", "state", "shown"),
     [
-        (True, {"running": "p", "since_s": 1.0}, "now Title of p a run since"),
-        (False, {"running": "p", "since_s": 1.0}, "now Title of p a webhook's run begins"),
+        (True, {"running": "p", "since_s": 1.0}, "now Title of p a run, begun"),
+        (False, {"running": "p", "since_s": 1.0}, "now Title of p a webhook's run, begun"),
         (False, {"child_pid": 5}, "now no run models are loaded"),
     ],
 )
