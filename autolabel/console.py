@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
 
 from autolabel.core.limits import LIMIT_TEXT, Limit
 from autolabel.core.lint import Finding, Severity
@@ -252,9 +251,9 @@ def print_status(told: Mapping[str, Any]) -> None:
         _print_project(project)
     if unknown := told["queue"].get(""):
         out.print(f"\nowed: {unknown} look-ups of the projects that hold what a bucket event named")
-    if told["runs"]:
-        out.print()
-        _print_runs(told["runs"])
+    out.print()
+    for run in told["runs"]:
+        _print_run(run)
     for row in told["set_aside"]:
         out.print(f"  set aside, {escape(row['message'])}")
 
@@ -279,29 +278,17 @@ def _reason(why: str) -> str:
     return REASON_TEXT[Reason(why)] if why in list(Reason) else why
 
 
-def _print_runs(runs: Sequence[Mapping[str, Any]]) -> None:
-    run_id = Column("run", no_wrap=True, min_width=max(len(run["id"]) for run in runs))  # to copy, at any width
-    columns = ("to", "recipe", "ended", "labelled", "objects", "frames/s", "pending", "project")
-    table = Table(run_id, *columns, box=None)
-    for run in runs:
-        numbers = (run["labelled"], run["objects"], run["frames_per_second"], run["pending"])
-        table.add_row(
-            run["id"],
-            run["destination"],
-            run["recipe_id"][:8],
-            run["ended"],
-            *(
-                "" if number is None else f"{number:.4g}" if isinstance(number, float) else str(number)
-                for number in numbers
-            ),
-            escape(run["project_title"]),
-        )
-    out.print(table)
-    for run in runs:
-        if run["stopped_by"]:
-            out.print(f"  {run['id']} stopped: {escape(run['stopped_by'])}")
-        for why, count in run["held_back"].items():
-            out.print(f"  {run['id']} held back {count} rows: {why.replace('_', ' ')}")
+def _print_run(run: Mapping[str, Any]) -> None:
+    parts = [(run["labelled"], "labelled"), (run["objects"], "objects"), (run["pending"], "pending")]
+    parts += [(run["frames_per_second"], "frames/s")] * bool(run["frames_per_second"])
+    told = ", ".join(f"{number:.4g} {what}" for number, what in parts if number is not None)
+    out.print(
+        f"{run['id']}  {run['ended']:<9}  {escape(run['project_title'])} to {run['destination']}: {told or '-'}"
+    )
+    if run["stopped_by"]:
+        out.print(f"  stopped: {escape(run['stopped_by'])}")
+    for why, count in run["held_back"].items():
+        out.print(f"  held back: {count} rows, {why.replace('_', ' ')}")
 
 
 def describe_undo(run: WrittenRun, steps: Sequence[Step], domain: str) -> dict[str, Any]:

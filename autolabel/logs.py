@@ -1,7 +1,7 @@
 """Log lines: what they say, where they go, and that none of them holds a secret or breaks what it tells of.
 
-Every line goes to a file a day, as JSON, once `keep` has named the folder. On stderr there are only warnings and
-errors, of `serve` all lines: human ones on a terminal, else JSON. Nothing goes to stdout, which belongs to results.
+Every line goes to a file a day, as JSON, once `keep` has named the folder. On stderr there are only our warnings and
+all errors, of `serve` all lines: human ones on a terminal, else JSON. Nothing goes to stdout, which belongs to results.
 """
 
 from __future__ import annotations
@@ -42,13 +42,16 @@ def get_logger(name: str) -> BoundLogger:
 def install(level: int = logging.WARNING) -> None:
     """Take over all lines of this process, ours and those of libraries; once, as it begins.
 
-    `level`: from which on ours go to stderr; libraries are heard from warnings on.
+    `level`: from which on ours go to stderr. What libraries warn of (each try of a request that fails) goes there only
+    where ours go from INFO on; else their errors do.
     """
     redaction.install()
     logging.captureWarnings(capture=True)
     logging.raiseExceptions = False  # a full disk or a closed stderr is no reason to write a traceback there
     on_stderr = logging.StreamHandler(sys.stderr)
     on_stderr.setLevel(level)
+    if level >= logging.WARNING:
+        on_stderr.addFilter(lambda record: record.name.startswith("autolabel") or record.levelno >= logging.ERROR)
     on_stderr.setFormatter(_formatter(is_human=sys.stderr.isatty()))
     logging.basicConfig(handlers=[on_stderr], level=logging.WARNING, force=True)
     _OURS.setLevel(level)

@@ -103,11 +103,13 @@ class Overview:
             return Counter({row[0]: row[1] for row in db.execute(owed.group_by(WAKE.c.project_hash))})
 
     def latest_runs(self) -> list[dict[str, Any]]:
-        """The latest run of each project, as `runs` gives them."""
+        """The latest run of each project, as `runs` gives them but for recipe and summary."""
         last = sa.select(RUN.c.project_hash, sa.func.max(RUN.c.started_at).label("at")).group_by(RUN.c.project_hash)
         each = last.subquery()
         its = sa.and_(RUN.c.project_hash == each.c.project_hash, RUN.c.started_at == each.c.at)
-        return self._runs(sa.select(RUN).join(each, its))
+        long = ("recipe", "summary")
+        found = self._runs(sa.select(RUN).join(each, its))
+        return [{name: value for name, value in run.items() if name not in long} for run in found]
 
     def unfinished(self) -> list[dict[str, Any]]:
         """Runs that are under way or were killed, as `runs` gives them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.states import Job
+from autolabel.states import Job, State
 from ledgers import open_ledger
+from past import Past
 
 PROJECT = "11111111-1111-1111-1111-111111111111"
 
@@ -122,6 +124,37 @@ def test_status_shows_whole_run_ids_at_any_width(tmp_path: Path) -> None:
         ledger.start_run("20261121-120000-abcd", Job("p" * 36, "r" * 64, "main"), "A project of a long name", {})
     done = autolabel(tmp_path, "status", COLUMNS="50")
     assert "20261121-120000-abcd" in done.stdout
+
+
+def test_status_tells_where_projects_stand_with_trouble_first_and_what_is_owed(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    past.run(
+        "run-1", labelled="ab", ends={"c": (State.SET_ASIDE, "decode")}, summary={"held_back": {"max_minutes": 7}}
+    )
+    past.look(project_title="Apples [bold]", run_id="run-1")
+    past.look("z", project_title="Zebra", error="no right to this project")
+    past.wake()
+    past.wake("", "folder/1")
+    told = autolabel(tmp_path, "status").stdout
+    assert told.index("Zebra  z") < told.index("by cron: no right to this project") < told.index("Apples [bold]  p")
+    assert "owed: 1 that webhooks asked for" in told
+    assert "owed: 1 look-ups of the projects" in told
+    assert "1  set aside: the file is no picture or video that can be decoded" in told
+    assert (
+        "finished   Title of p to main: 2 labelled, 6 objects, 0 pending, 2.5 frames/s\n  held back: 7 rows" in told
+    )
+    assert "  set aside, c.png: is damaged" in told
+
+
+def test_status_gives_scripts_the_same_and_what_it_gave_before(tmp_path: Path) -> None:
+    past = Past(tmp_path)
+    past.run("run-1", labelled="ab", summary={})
+    past.wake()
+    told = json.loads(autolabel(tmp_path, "status", "--json").stdout)
+    assert told.keys() == {"projects", "queue", "runs", "rows", "set_aside"}
+    assert told["queue"] == {"p": 1}
+    assert json.loads(told["runs"][0]["summary"])["labelled"] == told["runs"][0]["labelled"] == 2
+    assert told["projects"][0]["rows"]["labelled"] == told["rows"][0]["rows"] == 2
 
 
 def test_a_damaged_ledger_is_one_line(tmp_path: Path) -> None:

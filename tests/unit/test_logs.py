@@ -67,7 +67,7 @@ def test_a_line_says_when_where_and_what_in_json_and_leaves_stdout_alone(capfd: 
 
 
 @pytest.mark.usefixtures("taken_over")
-def test_on_stderr_are_warnings_alone_and_in_the_days_file_is_every_line(
+def test_on_stderr_are_our_warnings_and_all_errors_and_in_the_days_file_is_every_line(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     install()
@@ -76,9 +76,10 @@ def test_on_stderr_are_warnings_alone_and_in_the_days_file_is_every_line(
     LOGGER.warning("slow", seconds=2.5)
     logging.getLogger("urllib3").info("not heard")
     logging.getLogger("urllib3").warning("retrying %s", "GET")
+    logging.getLogger("asyncio").error("lost")
     (file,) = (tmp_path / "home" / "logs").iterdir()
-    assert [line["event"] for line in lines(capfd.readouterr().err)] == ["slow", "retrying GET"]
-    assert [line["event"] for line in lines(file.read_text())] == ["row", "slow", "retrying GET"]
+    assert [line["event"] for line in lines(capfd.readouterr().err)] == ["slow", "lost"]
+    assert [line["event"] for line in lines(file.read_text())] == ["row", "slow", "retrying GET", "lost"]
     assert (file.name, file.stat().st_mode & 0o777) == (f"{datetime.now(UTC):%Y-%m-%d}.jsonl", 0o600)
 
 
@@ -102,7 +103,7 @@ def test_no_line_shows_a_secret_whoever_logs_it_and_however(
     install()
     keep(tmp_path)
     LOGGER.warning(text, url=text, many=[text, {"deep": text}], **{text: text})
-    logging.getLogger("library").warning("asked for %s", text)
+    logging.getLogger("library").error("asked for %s", text)
     for logger in (LOGGER, logging.getLogger("library")):
         try:
             break_off(text)
@@ -143,7 +144,7 @@ def test_no_value_ends_a_line_or_the_program(capfd: pytest.CaptureFixture[str]) 
         LOGGER.warning("odd", value=value)
     LOGGER.warning(Unspeakable())  # type: ignore[arg-type]
     LOGGER.warning("wrong call %d", "x")
-    logging.getLogger("library").warning("wrong call %d", "x")
+    logging.getLogger("library").error("wrong call %d", "x")
     told = lines(capfd.readouterr().err)
     assert len(told) == len(odd) + 3
     assert [told[0]["value"], told[2]["value"]] == ["[Unspeakable that cannot be shown]", "nan"]
