@@ -1,11 +1,13 @@
-"""The proxy of scripts/deploy in front of a service: what the world can reach of it."""
+"""What a new operator sets up: the first webhook as the README has it typed, and what a proxy lets through."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +19,8 @@ from threading import Thread
 
 import pytest
 
-CADDYFILE = Path(__file__).parents[2] / "scripts" / "deploy" / "Caddyfile"
+ROOT = Path(__file__).parents[2]
+CADDYFILE = ROOT / "scripts" / "deploy" / "Caddyfile"
 PRIVATE = ("/", "/metrics", "/healthz", "/readyz", "/docs", "/openapi.json", "/reports/20261122-020435-abee.html")
 DETOURS = (
     *(
@@ -28,8 +31,6 @@ DETOURS = (
     ),
     *("//metrics", "/webhooks", "/webhooks/", "/webhooks/other", "/WEBHOOKS/../"),
 )
-
-pytestmark = pytest.mark.skipif(not shutil.which("caddy"), reason="caddy is not installed here")
 
 
 @dataclass
@@ -57,6 +58,8 @@ def free_port() -> int:
 
 @pytest.fixture
 def published(tmp_path: Path) -> Iterator[Published]:
+    if not shutil.which("caddy"):
+        pytest.skip("caddy is not installed here")
     proxy = Published(free_port())
 
     class Service(BaseHTTPRequestHandler):
@@ -116,3 +119,26 @@ def test_the_world_reaches_nothing_else_however_it_asks(published: Published) ->
         assert published.send("POST", path, b"{}") == 404, path
     assert published.send("GET", "/webhooks/encord") == 404
     assert published.seen == []
+
+
+def test_the_readmes_first_webhook_is_served_as_it_is_typed_there(tmp_path: Path) -> None:
+    """The block as it stands, with ports that are free here, and waits where a person reads."""
+    (block,) = re.findall(r"```console\n(\$ autolabel sandbox .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    platform, here = free_port(), free_port()
+    changes = {
+        "--frames 8 &": f"--frames 8 & reach {platform}",
+        "autolabel serve &": f"autolabel serve --port {here} & reach {here}",
+        "autolabel status": "until autolabel status | grep ' 5  labelled'; do sleep 1; done",
+        "8700": str(platform),
+        "8765": str(here),
+    }
+    for said, typed in changes.items():
+        assert said in block
+        block = block.replace(said, typed)
+    reach = 'reach() { until curl -so /dev/null "http://127.0.0.1:$1"; do sleep 0.2; done; }\n'
+    (tmp_path / "typed").write_text(reach + re.sub(r"^\$ ", "", block, flags=re.MULTILINE) + "wait\n")
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["timeout", "120", "bash", "-e", "typed"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 5  labelled" in done.stdout
