@@ -1,7 +1,7 @@
 """Log lines: what they say, where they go, and that none of them holds a secret or breaks what it tells of.
 
-Every line goes to a file a day, as JSON, once `keep` has named the folder. On stderr there are only our warnings and
-all errors, of `serve` all lines: human ones on a terminal, else JSON. Nothing goes to stdout, which belongs to results.
+Every line goes to a file a day, as JSON, once `keep` has named the folder. On stderr there are our warnings and all
+errors, of `serve` all lines: human ones on a terminal, else JSON. Nothing goes to stdout, which belongs to results.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def get_logger(name: str) -> BoundLogger:
 
 
 def install(level: int = logging.WARNING) -> None:
-    """Take over all lines of this process, ours and those of libraries; once, as it begins.
+    """Take over all lines of this process, ours and those of libraries, as it begins; `keep` comes after it.
 
-    `level`: from which on ours go to stderr. What libraries warn of (each try of a request that fails) goes there only
-    where ours go from INFO on; else their errors do.
+    `level`: from which on ours go to stderr. What libraries warn of, such as each try of a request, goes there only
+    where ours go from INFO on: cron mails every line.
     """
     redaction.install()
     logging.captureWarnings(capture=True)
