@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,7 +18,7 @@ from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
 from autolabel.logs import keep
-from autolabel.settings import Settings, read_settings
+from autolabel.settings import Settings, forget_secrets, read_settings
 
 if TYPE_CHECKING:
     from autolabel.operate import Step
@@ -364,6 +363,6 @@ def _confirmed(plan: Plan) -> bool:
 
 def _settings(config: str | None) -> Settings:
     settings = read_settings()
-    os.environ.pop("ENCORD_SSH_KEY", None)  # no child of this process needs the key
+    forget_secrets()
     keep(settings.home / "logs")
     return settings.model_copy(update={"config": config}) if config else settings

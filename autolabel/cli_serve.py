@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from autolabel.settings import read_settings
-
-SECRETS = ("ENCORD_SSH_KEY", "ENCORD_WEBHOOK_SECRET", "AUTOLABEL_BUCKET_SECRET", "AUTOLABEL_LEDGER")
+from autolabel.settings import forget_secrets, read_settings
 
 
 def serve(
@@ -26,6 +23,5 @@ def serve(
     from autolabel.service.serve import serve as run
 
     settings = read_settings()
-    for name in SECRETS:  # no child of this process needs them
-        os.environ.pop(name, None)
+    forget_secrets()
     run(settings, host, port, typer.echo, partial(typer.echo, err=True))

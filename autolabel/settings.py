@@ -20,6 +20,7 @@ from autolabel.errors import PermanentUsageError
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PREFIX, ENV_FILE = "AUTOLABEL_", ".env"
+SECRETS = ("ENCORD_SSH_KEY", "ENCORD_WEBHOOK_SECRET", "AUTOLABEL_BUCKET_SECRET", "AUTOLABEL_LEDGER")
 
 
 def _web_address(text: str) -> str:
@@ -165,6 +166,12 @@ def read_settings(env_file: str | None = ENV_FILE) -> Settings:
         ) from None
     except (SettingsError, ValueError, OSError) as error:
         raise PermanentUsageError(f"the settings cannot be read: {error}; see .env.example") from None
+
+
+def forget_secrets() -> None:
+    """Take them out of the environment, once they are read: no child of this process needs them there."""
+    for name in SECRETS:
+        os.environ.pop(name, None)
 
 
 def _strays(env_file: str | None) -> Iterator[str]:

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import ClientDisconnect
 
 from autolabel.errors import AutolabelError, PermanentCallError, TransientLedgerError
+from autolabel.logs import get_logger
 from autolabel.service.calls import Calls
 from autolabel.service.envelopes import BucketEvent, Ignored, OtherEvent, TaskReady, read_bucket, read_encord
 from autolabel.service.secrets import KeyRing, Secrets
@@ -25,7 +25,7 @@ from autolabel.wakes import Hint, Wakes
 
 MAX_BODY_BYTES = 64 << 10
 
-_log = structlog.get_logger()
+_log = get_logger(__name__)
 _T = TypeVar("_T")
 
 

@@ -6,12 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-import structlog
+from autolabel.logs import get_logger
 
 LINES, WINDOW_S = 20, 60.0
 """Calls that change nothing cost their sender nothing: of each outcome no more lines are logged in such a time."""
 
-_log = structlog.get_logger()
+_log = get_logger(__name__)
 
 
 class Calls:

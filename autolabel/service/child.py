@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,19 +14,17 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-import structlog
-
 from autolabel.bootstrap import Warm, ssh_key
 from autolabel.errors import AutolabelError, Interrupted, TransientError
 from autolabel.home import open_looks
+from autolabel.logs import get_logger, install, keep
 from autolabel.looks import Look
-from autolabel.redaction import install
 from autolabel.running import EXIT_LATER, Caller, Ended, run_once
 from autolabel.service.dispatch import Outcome, Verdict
 from autolabel.settings import Settings
 from autolabel.wakes import Hint
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 CALLER = Caller("webhook")
 WATCH_S = 0.2
@@ -129,7 +128,8 @@ def _start(settings: Settings) -> tuple[SpawnProcess, Connection]:
 
 def _live(settings: Settings, pipe: Connection) -> None:
     """The child's life: answer hints until it is told to end, or the parent is gone."""
-    install()
+    install(logging.INFO)
+    keep(settings.home / "logs")
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     with suppress(Interrupted, EOFError, BrokenPipeError, ConnectionResetError), closing(Warm()) as warm:

@@ -11,13 +11,12 @@ from enum import StrEnum
 from itertools import count
 from typing import Any, Protocol
 
-import structlog
-
 from autolabel.errors import AutolabelError, Interrupted
+from autolabel.logs import get_logger
 from autolabel.redaction import redact
 from autolabel.wakes import Hint, Wake, Wakes
 
-logger = structlog.get_logger(__name__)
+logger = get_logger(__name__)
 
 POLL_S = 2.0
 """How often the ledger is looked at unasked: for what other hosts stored there, and what is to be tried again."""

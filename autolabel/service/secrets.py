@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 from pydantic import SecretStr
 
 from autolabel.errors import PermanentUsageError
+from autolabel.logs import get_logger
 from autolabel.service.signatures import ENCORD, STANDARD, Scheme
 from autolabel.settings import Settings
 
@@ -20,7 +20,7 @@ GRACE_S = 2.0
 """How long what a file held before it changed is valid yet: it may have been read half-written."""
 MAX_FILE_BYTES = 64 << 10
 
-_log = structlog.get_logger()
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
@@ -17,12 +19,15 @@ from fastapi import FastAPI
 
 from autolabel.bootstrap import ssh_key
 from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
-from autolabel.home import open_wakes
+from autolabel.home import open_overview, open_wakes
 from autolabel.locks import hold
+from autolabel.logs import install, keep
 from autolabel.recipe import load_config
 from autolabel.service.app import make_app
+from autolabel.service.calls import Calls
 from autolabel.service.child import SyncChild
 from autolabel.service.dispatch import Dispatcher
+from autolabel.service.page import operator_router
 from autolabel.service.secrets import Secrets, open_secrets
 from autolabel.settings import Settings
 
@@ -41,12 +46,15 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
     Raises PermanentUsageError for settings with which nothing could be served and for an address that is not to be
     had, TransientError where another one serves from the same AUTOLABEL_HOME.
     """
+    install(logging.INFO)
+    keep(settings.home / "logs")
     secrets = check(settings)
     stopping = threading.Event()
     with (
         _alone(settings.home),
         closing(_bound(host, port)) as listener,
         closing(open_wakes(settings)) as wakes,
+        closing(open_overview(settings)) as overview,
         Dispatcher(wakes, SyncChild(settings, stopping), settings.projects, settings.idle_s, stopping) as dispatcher,
     ):
         if not _is_loopback(host):
@@ -54,10 +62,12 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
                 f"warning: whoever reaches {host} can send here, and read what /metrics tells of projects; put a "
                 "proxy with TLS in front that lets /webhooks/ alone through"
             )
-        app = make_app(wakes, secrets, settings.projects, dispatcher.wake, is_ready=dispatcher.is_ready)
-        routes = ", ".join(sorted({getattr(route, "path", "") for route in app.routes}))
+        calls = Calls()
+        operator = operator_router(overview, settings.home, dispatcher.state, calls.snapshot)
+        receive = partial(make_app, wakes, secrets, settings.projects, dispatcher.wake)
+        app = receive(calls=calls, is_ready=dispatcher.is_ready, routers=[operator])
         where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        asyncio.run(_Server(_config(app), lambda: say(f"serving on {where}: {routes}")).serve(sockets=[listener]))
+        asyncio.run(_Server(_config(app), lambda: say(f"serving on {where}")).serve(sockets=[listener]))
 
 
 def check(settings: Settings) -> Secrets:
