@@ -1,4 +1,4 @@
-"""T14, T17 and kills of the receiver: what is forged is refused, what is acknowledged is kept, whatever happens.
+"""T14, T15, T17 and kills of the receiver: what is forged is refused, what is acknowledged is kept, whatever happens.
 
 All of it goes to 127.0.0.1, or stays in this process.
 """
@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import http.client
 import json
+import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +33,7 @@ from torture.receivers import Service
 from webhooks import Receiver, post, receiver, signed, task_ready
 
 HEADERS = ("X-Encord-Timestamp", "X-Encord-Signature")
+FUZZ_S = 20
 Headers = dict[str, str]
 
 
@@ -132,12 +135,44 @@ def _kept(here: Receiver, accepted: int) -> list[str]:
     return [f"{here.kept()} calls are kept and {requested} runs were asked for by {accepted} valid calls"]
 
 
+# ------------------------------------------------------------------------------------------ T15, in a child process
+
+
+def fuzzed(seed: int, amount: int, *, double: str | None = None) -> list[str]:
+    """T15: verifiers and envelopes on `amount` inputs that atheris comes upon, or as many as fit into FUZZ_S."""
+    tests = Path(__file__).parents[1]
+    with TemporaryDirectory(prefix="fuzzed ") as folder:
+        for number, body in enumerate(
+            [task_ready(), b'{"type": "upload", "data": {"folder_uuid": "%s"}}' % PROJECT.encode()]
+        ):
+            (Path(folder) / f"seed-{number}").write_bytes(body)
+        limits = [
+            f"-runs={amount}",
+            f"-max_total_time={FUZZ_S}",
+            f"-seed={seed % 2**31}",
+            f"-artifact_prefix={folder}/",
+        ]
+        command = [sys.executable, "-W", "ignore", str(tests / "fuzz" / "webhook_calls.py"), *limits, folder]
+        paths = os.pathsep.join([str(tests.parent), str(tests)])
+        environment = {**os.environ, "PYTHONPATH": paths, "DOUBLE": str(double)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    told = done.stderr + done.stdout
+    runs = re.search(r"Done (\d+) runs", told)
+    _tell(f"T15: {runs.group(1) if runs else 0} inputs")
+    if done.returncode == 0 and runs:
+        return []
+    return [f"an untyped error: {(re.findall(r'^[A-Za-z.]*Error.*$', told, re.MULTILINE) or [told[-2000:]])[0]}"]
+
+
 # ------------------------------------------------------------------------------- T17, kills, rotation: over the wire
 
 
 def load(seed: int, amount: int) -> list[str]:
     """T17: wrk posts for `amount` seconds over 32 connections, a call in ten forged: all are answered rightly."""
-    with TemporaryDirectory(prefix="load ") as folder, _serving(Service(folder, receivers.free_port())) as service:
+    with (
+        TemporaryDirectory(prefix="load ") as folder,
+        receivers.serving(Service(folder, receivers.free_port())) as service,
+    ):
         calls = Path(folder) / "calls"
         calls.write_text("".join(_lines(random.Random(seed), 2500 * amount)))
         wrk = [
@@ -266,7 +301,10 @@ def _after(service: Service, senders: Senders) -> list[str]:
 def rotated(seed: int, amount: int) -> list[str]:
     """The secret changes `amount` times under load, its file in place and by another: no valid call is refused."""
     dice, current = random.Random(seed), ["secret 0"]
-    with TemporaryDirectory(prefix="rotated ") as folder, _serving(Service(folder, receivers.free_port())) as service:
+    with (
+        TemporaryDirectory(prefix="rotated ") as folder,
+        receivers.serving(Service(folder, receivers.free_port())) as service,
+    ):
         _write(dice, service.secrets, current)
         senders = Senders(service, seed, lambda: current[0])
         time.sleep(GRACE_S)
@@ -312,14 +350,3 @@ def _late(service: Service) -> int:
 
 def _tell(figures: str) -> None:
     sys.stdout.write(f"{figures}\n")
-
-
-@contextmanager
-def _serving(service: Service) -> Iterator[Service]:
-    service.secrets.write_text("secret\n")
-    process = receivers.start(service)
-    try:
-        yield service
-    finally:
-        process.kill()
-        process.join()
