@@ -142,9 +142,7 @@ def fuzzed(seed: int, amount: int, *, double: str | None = None) -> list[str]:
     """T15: verifiers and envelopes on `amount` inputs that atheris comes upon, or as many as fit into FUZZ_S."""
     tests = Path(__file__).parents[1]
     with TemporaryDirectory(prefix="fuzzed ") as folder:
-        for number, body in enumerate(
-            [task_ready(), b'{"type": "upload", "data": {"folder_uuid": "%s"}}' % PROJECT.encode()]
-        ):
+        for number, body in enumerate([task_ready(), bucket_event()]):
             (Path(folder) / f"seed-{number}").write_bytes(body)
         limits = [
             f"-runs={amount}",
