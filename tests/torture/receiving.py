@@ -30,7 +30,7 @@ from autolabel.service.secrets import GRACE_S, KeyRing, Secrets
 from autolabel.service.signatures import STANDARD
 from torture import receiver_doubles, receivers
 from torture.receivers import Service
-from webhooks import Receiver, post, receiver, signed, task_ready
+from webhooks import Receiver, bucket_event, post, receiver, signed, task_ready
 
 HEADERS = ("X-Encord-Timestamp", "X-Encord-Signature")
 FUZZ_S = 20
