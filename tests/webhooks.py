@@ -38,6 +38,10 @@ def task_ready(project: str = PROJECT, stage: str = STAGE) -> bytes:
     return event("agent_stage_work_available_event", payload)
 
 
+def bucket_event(dataset: str = STAGE) -> bytes:
+    return json.dumps({"type": "upload", "data": {"dataset_hash": dataset}}).encode()
+
+
 def event(event_type: str, payload: dict[str, object]) -> bytes:
     envelope = {"uid": str(uuid.uuid4()), "version": 1, "source": "Encord", "event_type": event_type}
     stamp = {"event_created_timestamp": "2026-11-21T08:00:00+00:00"}

@@ -7,7 +7,8 @@ import logging
 import socket
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -61,6 +62,7 @@ def free_port() -> int:
 
 def start(service: Service) -> ForkServerProcess:
     """One that answers."""
+    pushes.prepare()
     process = pushes.forked(serve, service)
     ends_s = time.monotonic() + START_S
     while time.monotonic() < ends_s and process.is_alive():
@@ -72,3 +74,16 @@ def start(service: Service) -> ForkServerProcess:
             except OSError:
                 time.sleep(0.02)
     raise AssertionError(f"the receiver does not begin: {(Path(service.home) / 'log').read_text()}")
+
+
+@contextmanager
+def serving(folder: str) -> Iterator[Service]:
+    """One whose secret is `secret`, for a while."""
+    service = Service(folder, free_port())
+    service.secrets.write_text("secret\n")
+    process = start(service)
+    try:
+        yield service
+    finally:
+        process.kill()
+        process.join()

@@ -1,4 +1,4 @@
-"""T14, T17 and kills of the receiver: what is forged is refused, what is acknowledged is kept, whatever happens.
+"""T14, T15, T17 and kills of the receiver: what is forged is refused, what is acknowledged is kept, whatever happens.
 
 All of it goes to 127.0.0.1, or stays in this process.
 """
@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import http.client
 import json
+import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -28,9 +30,10 @@ from autolabel.service.secrets import GRACE_S, KeyRing, Secrets
 from autolabel.service.signatures import STANDARD
 from torture import receiver_doubles, receivers
 from torture.receivers import Service
-from webhooks import Receiver, post, receiver, signed, task_ready
+from webhooks import Receiver, bucket_event, post, receiver, signed, task_ready
 
 HEADERS = ("X-Encord-Timestamp", "X-Encord-Signature")
+FUZZ_S, CONNECTIONS = 20, 32
 Headers = dict[str, str]
 
 
@@ -132,25 +135,45 @@ def _kept(here: Receiver, accepted: int) -> list[str]:
     return [f"{here.kept()} calls are kept and {requested} runs were asked for by {accepted} valid calls"]
 
 
+# ------------------------------------------------------------------------------------------ T15, in a child process
+
+
+def fuzzed(seed: int, amount: int, *, double: str | None = None) -> list[str]:
+    """T15: verifiers and envelopes on `amount` inputs that atheris comes upon, or as many as fit into FUZZ_S."""
+    tests = Path(__file__).parents[1]
+    with TemporaryDirectory(prefix="fuzzed ") as folder:
+        for number, body in enumerate([task_ready(), bucket_event()]):
+            (Path(folder) / f"seed-{number}").write_bytes(body)
+        limits = f"-runs={amount} -max_total_time={FUZZ_S} -seed={seed % 2**31}".split()
+        limits.append(f"-artifact_prefix={folder}/")
+        command = [sys.executable, "-W", "ignore", str(tests / "fuzz" / "webhook_calls.py"), *limits, folder]
+        paths = os.pathsep.join([str(tests.parent), str(tests)])
+        environment = {**os.environ, "PYTHONPATH": paths, "DOUBLE": str(double)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    told = done.stderr + done.stdout
+    runs = re.search(r"Done (\d+) runs", told)
+    _tell(f"T15: {runs.group(1) if runs else 0} inputs")
+    if done.returncode == 0 and runs:
+        return []
+    return [f"an untyped error: {(re.findall(r'^[A-Za-z.]*Error.*$', told, re.MULTILINE) or [told[-2000:]])[0]}"]
+
+
 # ------------------------------------------------------------------------------- T17, kills, rotation: over the wire
 
 
 def load(seed: int, amount: int) -> list[str]:
-    """T17: wrk posts for `amount` seconds over 32 connections, a call in ten forged: all are answered rightly."""
-    with TemporaryDirectory(prefix="load ") as folder, _serving(Service(folder, receivers.free_port())) as service:
+    """T17: wrk posts for `amount` seconds over 32 connections, one call in ten forged: all are answered rightly."""
+    with TemporaryDirectory(prefix="load ") as folder, receivers.serving(folder) as service:
         calls = Path(folder) / "calls"
         calls.write_text("".join(_lines(random.Random(seed), 2500 * amount)))
-        wrk = [
-            "wrk",
-            "-t1",
-            "-c32",
-            f"-d{amount}s",
-            "--timeout",
-            "30s",
-            "-s",
+        wrk = f"wrk -t1 -c{CONNECTIONS} -d{amount}s --timeout 30s -s".split()
+        wrk += [
             str(Path(__file__).parent / "load.lua"),
+            f"http://127.0.0.1:{service.port}",
+            "--",
+            str(calls),
+            str(amount),
         ]
-        wrk += [f"http://127.0.0.1:{service.port}", "--", str(calls), "1", str(amount)]
         done = subprocess.run(wrk, capture_output=True, text=True, check=True)
         kept, span_s = _inbox(service)
     lines = (line.partition("=") for line in done.stdout.splitlines() if "=" in line)
@@ -160,8 +183,10 @@ def load(seed: int, amount: int) -> list[str]:
         f"T17: {answered:.0f} calls, {answered / span_s:.0f} a second; p50 {told['p50_ms']:.0f} ms, "
         f"p99 {told['p99_ms']:.0f} ms; {kept} kept, {told['got_401']:.0f} refused"
     )
-    right = told["sent_200"] == told["got_200"] == told["accepted"] == kept and told["sent_401"] == told["got_401"]
-    return [] if right and not told["got_other"] and not told["errors"] else [f"{kept} are kept of {told}"]
+    unanswered = told["sent_200"] + told["sent_401"] - answered  # where the machine was too slow for the silence
+    is_right = told["got_200"] == told["accepted"] <= kept <= told["sent_200"] and told["got_401"] <= told["sent_401"]
+    is_well = is_right and unanswered <= CONNECTIONS and not told["got_other"] and not told["errors"]
+    return [] if is_well else [f"{kept} are kept of {told}"]
 
 
 def _lines(dice: random.Random, amount: int) -> Iterator[str]:
@@ -221,19 +246,18 @@ class Senders:
             wire.request("POST", "/webhooks/encord", *call)
             answer = wire.getresponse()
             told = json.loads(answer.read())["status"]
-            if answer.status != 200:
-                self.refused[answer.status] += 1
-            elif told == "replayed":
-                self.replayed += 1
             if answer.status == 200:
                 content = call[1][HEADERS[0]].encode() + b"." + call[0]
                 self.acknowledged.append(hashlib.sha256(content).hexdigest())
+                self.replayed += told == "replayed"
+            else:
+                self.refused[answer.status] += 1
             last = call
 
 
 def killed(seed: int, amount: int, *, double: str | None = None) -> list[str]:
     """`amount` times kill -9 of the receiver under load: what it acknowledged is kept, replays add nothing."""
-    dice, process = random.Random(seed), None
+    dice = random.Random(seed)
     with TemporaryDirectory(prefix="killed ") as folder:
         service = Service(folder, receivers.free_port(), double)
         service.secrets.write_text("secret\n")
@@ -266,7 +290,7 @@ def _after(service: Service, senders: Senders) -> list[str]:
 def rotated(seed: int, amount: int) -> list[str]:
     """The secret changes `amount` times under load, its file in place and by another: no valid call is refused."""
     dice, current = random.Random(seed), ["secret 0"]
-    with TemporaryDirectory(prefix="rotated ") as folder, _serving(Service(folder, receivers.free_port())) as service:
+    with TemporaryDirectory(prefix="rotated ") as folder, receivers.serving(folder) as service:
         _write(dice, service.secrets, current)
         senders = Senders(service, seed, lambda: current[0])
         time.sleep(GRACE_S)
@@ -312,14 +336,3 @@ def _late(service: Service) -> int:
 
 def _tell(figures: str) -> None:
     sys.stdout.write(f"{figures}\n")
-
-
-@contextmanager
-def _serving(service: Service) -> Iterator[Service]:
-    service.secrets.write_text("secret\n")
-    process = receivers.start(service)
-    try:
-        yield service
-    finally:
-        process.kill()
-        process.join()

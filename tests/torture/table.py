@@ -49,6 +49,7 @@ TESTS = {
     "T6": Test(overlap.together, 30, 1000, "schedules of 2, 4 or 8 runs"),
     "T8": Test(ledger_model.compare, 300, 10_000, "sequences of up to 50 steps"),
     "T14": Test(receiving.forged, 5000, 100_000, "webhooks, most of them forged, stale or replayed"),
+    "T15": Test(receiving.fuzzed, 40_000, 10_000_000, "fuzzed webhooks"),
     "T17": Test(receiving.load, 10, 600, "seconds of load on the receiver"),
     "T17 kills": Test(receiving.killed, 25, 500, "kills of the receiver under load"),
     "T17 rotation": Test(receiving.rotated, 10, 200, "rotations of a secret under load"),
@@ -137,6 +138,7 @@ BUGS = {
     "redaction off": Bug("TellsUrls", scenes.lost_files, r"I9: ", 1),
     "read-back without coordinates": Bug("NoCoordinates", scenes.coarse_server, r"is done and differs", 1),
     "tolerance off": Bug("ToleranceOff", receiving.forged, r"a stale call is accepted", 200),
+    "verifier that trusts its input": Bug("Naive", receiving.fuzzed, r"an untyped error: \w+Error", 40_000),
     "ack before commit": Bug("AckBeforeCommit", receiving.killed, r"acknowledged calls are lost", 4),
 }
 

@@ -20,6 +20,7 @@ from webhooks import (
     SECRET,
     STAGE,
     Receiver,
+    bucket_event,
     event,
     receiver,
     secrets,
@@ -28,7 +29,7 @@ from webhooks import (
     task_ready,
 )
 
-BUCKET = json.dumps({"type": "upload", "data": {"dataset_hash": STAGE}}).encode()
+BUCKET = bucket_event()
 
 
 @pytest.fixture
