@@ -131,8 +131,8 @@ def _live(settings: Settings, pipe: Connection) -> None:
     """The child's life: answer hints until it is told to end, or the parent is gone."""
     install()
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     with suppress(Interrupted, EOFError, BrokenPipeError, ConnectionResetError), closing(Warm()) as warm:
+        threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
         while True:
             hint: Hint = pipe.recv()
             pipe.send(_answered(settings, hint, warm))
