@@ -131,8 +131,8 @@ def _live(settings: Settings, pipe: Connection) -> None:
     install(logging.INFO)
     keep(settings.home / "logs")
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
     with suppress(Interrupted, EOFError, BrokenPipeError, ConnectionResetError), closing(Warm()) as warm:
+        threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
         while True:
             hint: Hint = pipe.recv()
             pipe.send(_answered(settings, hint, warm))

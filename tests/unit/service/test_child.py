@@ -1,0 +1,78 @@
+"""The process that runs projects: what crosses to it, what becomes of it. No run gets as far as the network."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from autolabel.home import open_looks
+from autolabel.service.child import SyncChild
+from autolabel.service.dispatch import Verdict
+from autolabel.settings import Settings
+from autolabel.wakes import Hint
+
+PROJECT = "aaaaaaaa-0000-0000-0000-000000000000"
+NO_KEY = "a-secret-that-is-no-key"
+NO_PLACE: Any = None
+
+
+def settings_with(key: str, folder: Path) -> Settings:
+    secrets = {"ENCORD_SSH_KEY": key, "ENCORD_WEBHOOK_SECRET": "a-webhook-secret"}
+    return Settings(_env_file=None, home=folder, projects=PROJECT, **secrets)  # type: ignore[call-arg,arg-type]
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncChild]:
+    with closing(SyncChild(settings_with(NO_KEY, tmp_path_factory.mktemp("home")), threading.Event())) as made:
+        yield made
+
+
+def test_an_error_comes_back_as_words_and_the_process_stays(child: SyncChild) -> None:
+    told = child.ask(Hint(PROJECT, "stage"))
+    assert (told.verdict, "no Ed25519 private key" in told.message) == (Verdict.FAILED, True)
+    assert child.pid is not None
+    first = child.pid
+    assert child.ask(Hint("", "dataset/one")).verdict == Verdict.FAILED
+    assert child.pid == first
+
+
+def test_no_secret_is_in_the_arguments_or_the_environment_of_the_process(child: SyncChild) -> None:
+    child.ask(Hint(PROJECT, "stage"))
+    process = psutil.Process(child.pid)
+    shown = " ".join([*process.cmdline(), *process.environ().values()])
+    assert NO_KEY not in shown
+    assert "a-webhook-secret" not in shown
+
+
+def test_a_process_that_died_while_it_had_nothing_to_do_is_no_projects_fault(child: SyncChild) -> None:
+    child.ask(Hint(PROJECT, "stage"))
+    first = psutil.Process(child.pid)
+    first.kill()
+    while first.status() != psutil.STATUS_ZOMBIE:  # to wait for it would take its end from whoever started it
+        time.sleep(0.01)
+    assert child.ask(Hint(PROJECT, "stage")).verdict == Verdict.FAILED
+    second = psutil.Process(child.pid)
+    assert second != first
+    child.close()
+    assert (child.pid, second.is_running()) == (None, False)
+
+
+def test_a_process_that_ends_without_an_answer_leaves_the_hint_for_later(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
+    settings = settings_with(key, tmp_path)
+    with closing(SyncChild(settings, threading.Event())) as child:
+        told = child.ask(Hint("", NO_PLACE))
+        assert told.verdict == Verdict.LATER
+        assert told.message == "the process that runs projects ended without an answer (exit code 1)"
+        assert child.pid is None
+    with closing(open_looks(settings)) as looks:
+        assert looks.all() == []  # no project is to blame
