@@ -33,6 +33,7 @@ ROUTES = {
 }
 SIZE_PX = (640, 480)
 SEED = 4000
+"""Of the one picture that is uploaded again and again: the models find something on it."""
 POLL_S = 0.1
 
 
@@ -59,13 +60,13 @@ def measure(route: str, pictures: int, every_s: float) -> list[Times]:
         with trigger(site, every_s) as on_upload:
             for number in range(pictures):
                 time.sleep(chance.uniform(0, every_s))
-                found.append(upload_one(site, Path(folder) / f"{number}.png", SEED + number, on_upload))
+                found.append(upload_one(site, Path(folder) / f"{number}.png", on_upload))
     return found
 
 
-def upload_one(site: Site, path: Path, seed: int, on_upload: OnUpload) -> Times:
-    """Draw a picture, upload it into the project's dataset and wait for its labels; SystemExit where none come."""
-    cv2.imwrite(str(path), draw(seed, *SIZE_PX, [*CLASSES]).rgb[..., ::-1])
+def upload_one(site: Site, path: Path, on_upload: OnUpload) -> Times:
+    """Upload a picture into the project's dataset and wait for its labels; SystemExit where none come."""
+    cv2.imwrite(str(path), draw(SEED, *SIZE_PX, [*CLASSES]).rgb[..., ::-1])
     client = EncordUserClient.create_with_ssh_private_key(ssh_private_key_path=site.key_file, domain=site.domain)
     (held,) = client.get_project(site.project).list_datasets()
     client.get_dataset(held.dataset_hash).upload_image(path, title=path.name)

@@ -21,5 +21,5 @@ def test_a_picture_that_is_uploaded_stands_labelled_before_annotators(
     site = Site(sandbox.domain, sandbox.ssh_key_file, project, tmp_path / "home")
     site.home.mkdir()
     with trigger(site, 1.0) as on_upload:
-        times = upload_one(site, tmp_path / "fresh.png", 4000, on_upload)
+        times = upload_one(site, tmp_path / "fresh.png", on_upload)
     print(f"{route}: {times.waiting_s:.1f} s until a run was called for, {times.working_s:.1f} s until labels stood")
