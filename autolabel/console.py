@@ -219,7 +219,9 @@ def print_status(told: Mapping[str, Any]) -> None:
     for project in told["projects"]:
         _print_project(project)
     if unknown := told["queue"].get(""):
-        out.print(f"\nowed: {unknown} look-ups of the projects that hold what a bucket event named")
+        out.print(f"owed: {unknown} look-ups of the projects that hold what a bucket event named")
+    if told["queue"] and not told["serving"]:
+        out.print("`autolabel serve` does not run here, so nothing that is owed is begun")
     out.print()
     for run in told["runs"]:
         _print_run(run)
