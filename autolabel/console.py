@@ -250,12 +250,10 @@ def _reason(why: str) -> str:
 
 
 def _print_run(run: Mapping[str, Any]) -> None:
-    parts = [(run["labelled"], "labelled"), (run["objects"], "objects"), (run["pending"], "pending")]
-    parts += [(run["frames_per_second"], "frames/s")] * bool(run["frames_per_second"])
-    told = ", ".join(f"{number:.4g} {what}" for number, what in parts if number is not None)
-    out.print(
-        f"{run['id']}  {run['ended']:<9}  {escape(run['project_title'])} to {run['destination']}: {told or '-'}"
-    )
+    parts = [f"{run[what]} {what}" for what in ("labelled", "objects", "pending") if run[what] is not None]
+    parts += [f"{run['frames_per_second']:.1f} frames/s"] if run["frames_per_second"] else []
+    told = ", ".join(parts) or "-"
+    out.print(f"{run['id']}  {run['ended']:<9}  {escape(run['project_title'])} to {run['destination']}: {told}")
     if run["stopped_by"]:
         out.print(f"  stopped: {escape(run['stopped_by'])}")
     for why, count in run["held_back"].items():
