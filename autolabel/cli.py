@@ -190,9 +190,12 @@ def status(
     """Show where each project stands, what is owed, the latest runs and what went wrong. Reads the ledger only."""
     from autolabel.console import print_status
     from autolabel.home import open_overview
+    from autolabel.locks import is_held
 
-    with closing(open_overview(_settings(None))) as overview:
+    settings = _settings(None)
+    with closing(open_overview(settings)) as overview:
         told = {
+            "serving": is_held(settings.home / "locks" / "serve.lock"),
             "projects": overview.projects(),
             "queue": dict(overview.owed()),
             "runs": overview.runs(limit=10),
@@ -364,5 +367,5 @@ def _confirmed(plan: Plan) -> bool:
 def _settings(config: str | None) -> Settings:
     settings = read_settings()
     forget_secrets()
-    keep(settings.home / "logs")
+    keep(settings.home)
     return settings.model_copy(update={"config": config}) if config else settings

@@ -250,7 +250,9 @@ def print_status(told: Mapping[str, Any]) -> None:
     for project in told["projects"]:
         _print_project(project)
     if unknown := told["queue"].get(""):
-        out.print(f"\nowed: {unknown} look-ups of the projects that hold what a bucket event named")
+        out.print(f"owed: {unknown} look-ups of the projects that hold what a bucket event named")
+    if told["queue"] and not told["serving"]:
+        out.print("`autolabel serve` does not run here, so nothing that is owed is begun")
     out.print()
     for run in told["runs"]:
         _print_run(run)
@@ -279,12 +281,10 @@ def _reason(why: str) -> str:
 
 
 def _print_run(run: Mapping[str, Any]) -> None:
-    parts = [(run["labelled"], "labelled"), (run["objects"], "objects"), (run["pending"], "pending")]
-    parts += [(run["frames_per_second"], "frames/s")] * bool(run["frames_per_second"])
-    told = ", ".join(f"{number:.4g} {what}" for number, what in parts if number is not None)
-    out.print(
-        f"{run['id']}  {run['ended']:<9}  {escape(run['project_title'])} to {run['destination']}: {told or '-'}"
-    )
+    parts = [f"{run[what]} {what}" for what in ("labelled", "objects", "pending") if run[what] is not None]
+    parts += [f"{run['frames_per_second']:.1f} frames/s"] if run["frames_per_second"] else []
+    told = ", ".join(parts) or "-"
+    out.print(f"{run['id']}  {run['ended']:<9}  {escape(run['project_title'])} to {run['destination']}: {told}")
     if run["stopped_by"]:
         out.print(f"  stopped: {escape(run['stopped_by'])}")
     for why, count in run["held_back"].items():

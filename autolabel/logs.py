@@ -1,6 +1,6 @@
 """Log lines: what they say, where they go, and that none of them holds a secret or breaks what it tells of.
 
-Every line goes to a file a day, as JSON, once `keep` has named the folder. On stderr there are our warnings and all
+Every line goes to a file a day, as JSON, once `keep` has named the place. On stderr there are our warnings and all
 errors, of `serve` all lines: human ones on a terminal, else JSON. Nothing goes to stdout, which belongs to results.
 """
 
@@ -57,9 +57,9 @@ def install(level: int = logging.WARNING) -> None:
     _OURS.setLevel(level)
 
 
-def keep(folder: Path) -> None:
-    """Also write every line to `folder`, into the day's file; those of the last KEEP_DAYS stay."""
-    in_file = _DayFiles(folder)
+def keep(home: Path) -> None:
+    """Also write every line to `home`/logs, into the day's file; those of the last KEEP_DAYS stay."""
+    in_file = _DayFiles(home / "logs")
     in_file.setFormatter(_formatter(is_human=False))
     logging.getLogger().addHandler(in_file)
     _OURS.setLevel(logging.INFO)

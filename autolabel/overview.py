@@ -67,10 +67,9 @@ class Overview:
     def outcomes(self) -> list[tuple[str, str, str, int]]:
         """(project hash, one of OUTCOMES, reason or "", rows): all rows, once a recipe and destination."""
         reason = sa.case((ROW.c.state.in_(ENDS), sa.func.coalesce(ROW.c.reason, "")), else_="")
-        columns = (ROW.c.project_hash, _OUTCOME.label("outcome"), reason.label("reason"))
-        counted = sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
+        each = sa.select(ROW.c.project_hash, _OUTCOME.label("outcome"), reason.label("reason"))
         with self._database.read() as db:
-            return [(project, outcome, why, rows) for project, outcome, why, rows in db.execute(counted)]
+            return [(project, outcome, why, rows) for project, outcome, why, rows in db.execute(_counted(each))]
 
     def by_hour(self, since_s: float) -> Counter[tuple[int, str]]:
         """(hours since 1970, one of OUTCOMES) -> how many rows were settled so in that hour."""
@@ -78,7 +77,6 @@ class Overview:
         # A row may have gone on since: the event says how it ended then, the row itself only whether it was empty.
         is_empty = ROW.c.intent_digest.is_(None)
         outcome = sa.case((EVENT.c.state != State.DONE, EVENT.c.state), (is_empty, "empty"), else_="labelled")
-        columns = (hour.label("hour"), outcome.label("outcome"))
         its_row = sa.and_(
             ROW.c.project_hash == RUN.c.project_hash,
             ROW.c.recipe_id == RUN.c.recipe_id,
@@ -87,9 +85,9 @@ class Overview:
         )
         joined = EVENT.join(RUN, RUN.c.id == EVENT.c.run_id).join(ROW, its_row)
         settled = sa.and_(EVENT.c.at >= since_s, EVENT.c.state.in_(SETTLED))
-        query = sa.select(*columns, sa.func.count()).select_from(joined).where(settled).group_by(*columns)
+        each = sa.select(hour.label("hour"), outcome.label("outcome")).select_from(joined).where(settled)
         with self._database.read() as db:
-            return Counter({(int(when), what): rows for when, what, rows in db.execute(query)})
+            return Counter({(int(when), what): rows for when, what, rows in db.execute(_counted(each))})
 
     def looks(self) -> list[dict[str, Any]]:
         """The latest look at each project; see `looks.Look`."""
@@ -165,6 +163,12 @@ class Overview:
         query = sa.select(RUN.c.project_hash, RUN.c.project_title).order_by(RUN.c.started_at)
         with self._database.read() as db:
             return {run.project_hash: run.project_title for run in db.execute(query)}
+
+
+def _counted(each: sa.Select[Any]) -> sa.Select[Any]:
+    """Rows of a query, and how many of each there are, in order. Only a subquery groups by expressions anywhere."""
+    columns = each.subquery().c
+    return sa.select(*columns, sa.func.count()).group_by(*columns).order_by(*columns)
 
 
 def _sums(counted: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -129,7 +129,7 @@ def _start(settings: Settings) -> tuple[SpawnProcess, Connection]:
 def _live(settings: Settings, pipe: Connection) -> None:
     """The child's life: answer hints until it is told to end, or the parent is gone."""
     install(logging.INFO)
-    keep(settings.home / "logs")
+    keep(settings.home)
     signal.signal(signal.SIGTERM, _interrupt)
     with suppress(Interrupted, EOFError, BrokenPipeError, ConnectionResetError), closing(Warm()) as warm:
         threading.Thread(target=_follow_parent, name="parent", daemon=True).start()

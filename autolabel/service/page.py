@@ -22,7 +22,7 @@ from prometheus_client.exposition import choose_encoder
 
 from autolabel.core.rows import REASON_TEXT, Reason
 from autolabel.errors import AutolabelError
-from autolabel.overview import HOUR_S, Overview
+from autolabel.overview import HOUR_S, OUTCOMES, Overview
 from autolabel.service.metrics import Snapshot, registry
 
 DAY_S = 24 * HOUR_S
@@ -35,7 +35,7 @@ OUTCOME_TEXT = {
     "set_aside": "set aside",
     "under_way": "under way",
 }
-SETTLED = ("labelled", "empty", "left_alone", "set_aside")
+SETTLED = OUTCOMES[:-1]
 REPORT = re.compile(r"[A-Za-z0-9-]{1,80}\.html")
 LOCAL_NAME = re.compile(r"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 PASSED_ON = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")

@@ -47,7 +47,7 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
     had, TransientError where another one serves from the same AUTOLABEL_HOME.
     """
     install(logging.INFO)
-    keep(settings.home / "logs")
+    keep(settings.home)
     secrets = check(settings)
     stopping = threading.Event()
     with (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autolabel.locks import hold
 from autolabel.states import Job, State
 from ledgers import open_ledger
 from past import Past
@@ -139,6 +140,7 @@ def test_status_tells_where_projects_stand_with_trouble_first_and_what_is_owed(t
     assert told.index("Zebra  z") < told.index("by cron: no right to this project") < told.index("Apples [bold]  p")
     assert "owed: 1 that webhooks asked for" in told
     assert "owed: 1 look-ups of the projects" in told
+    assert "`autolabel serve` does not run here" in told
     assert "1  set aside: the file is no picture or video that can be decoded" in told
     assert (
         "finished   Title of p to main: 2 labelled, 6 objects, 0 pending, 2.5 frames/s\n  held back: 7 rows" in told
@@ -150,9 +152,10 @@ def test_status_gives_scripts_the_same_and_what_it_gave_before(tmp_path: Path) -
     past = Past(tmp_path)
     past.run("run-1", labelled="ab", summary={})
     past.wake()
-    told = json.loads(autolabel(tmp_path, "status", "--json").stdout)
-    assert told.keys() == {"projects", "queue", "runs", "rows", "set_aside"}
-    assert told["queue"] == {"p": 1}
+    with hold(tmp_path / "locks" / "serve.lock", "autolabel serve"):
+        told = json.loads(autolabel(tmp_path, "status", "--json").stdout)
+    assert told.keys() == {"serving", "projects", "queue", "runs", "rows", "set_aside"}
+    assert (told["queue"], told["serving"]) == ({"p": 1}, True)
     assert json.loads(told["runs"][0]["summary"])["labelled"] == told["runs"][0]["labelled"] == 2
     assert told["projects"][0]["rows"]["labelled"] == told["rows"][0]["rows"] == 2
 

@@ -71,7 +71,7 @@ def test_on_stderr_are_our_warnings_and_all_errors_and_in_the_days_file_is_every
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     install()
-    keep(tmp_path / "home" / "logs")
+    keep(tmp_path / "home")
     LOGGER.info("row", row="a")
     LOGGER.warning("slow", seconds=2.5)
     logging.getLogger("urllib3").info("not heard")
@@ -86,12 +86,13 @@ def test_on_stderr_are_our_warnings_and_all_errors_and_in_the_days_file_is_every
 @pytest.mark.usefixtures("taken_over")
 def test_files_of_the_last_month_stay_and_no_other_file_goes(tmp_path: Path) -> None:
     names = {"2020-02-29.jsonl", "2020-03-01.jsonl", "notes.txt", f"{datetime.now(UTC):%Y-%m-%d}.jsonl"}
+    (tmp_path / "logs").mkdir()
     for name in names:
-        (tmp_path / name).write_text("{}\n")
+        (tmp_path / "logs" / name).write_text("{}\n")
     install()
     keep(tmp_path)
     LOGGER.info("row")
-    left = {path.name for path in tmp_path.iterdir()}
+    left = {path.name for path in (tmp_path / "logs").iterdir()}
     assert left == names - {"2020-02-29.jsonl", "2020-03-01.jsonl"}
 
 
@@ -109,7 +110,7 @@ def test_no_line_shows_a_secret_whoever_logs_it_and_however(
             break_off(text)
         except ValueError:
             logger.exception("it broke", stack_info=True)
-    (file,) = tmp_path.iterdir()
+    (file,) = (tmp_path / "logs").iterdir()
     told = capfd.readouterr().err
     assert leaks(told + file.read_text()) == []
     assert told.count("OSError: ") == 2
@@ -157,7 +158,7 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(
 ) -> None:
     (tmp_path / "logs").write_text("a file")
     install()
-    keep(tmp_path / "logs")
+    keep(tmp_path)
     LOGGER.info("row")
     assert capfd.readouterr() == ("", "")
 
