@@ -138,7 +138,7 @@ def test_the_readmes_first_webhook_is_served_as_it_is_typed_there(tmp_path: Path
     reach = 'reach() { until curl -so /dev/null "http://127.0.0.1:$1"; do sleep 0.2; done; }\n'
     (tmp_path / "typed").write_text(reach + re.sub(r"^\$ ", "", block, flags=re.MULTILINE) + "wait\n")
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["timeout", "120", "bash", "-e", "typed"]
+    command = ["timeout", "300", "bash", "-e", "typed"]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 5  labelled" in done.stdout

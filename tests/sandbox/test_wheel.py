@@ -56,7 +56,7 @@ def lend_dependencies(site_packages: Path) -> None:
                 (site_packages / top).symlink_to(str(lent.locate_file(top)))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
@@ -64,7 +64,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def autolabel(wheel: Path) -> Path:
     """The command of a bare venv that has nothing but the wheel."""
     folder = wheel.parent

@@ -85,7 +85,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     command = ["systemd-analyze", "verify", "--man=no", *(tmp_path / name for name in UNITS)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout + done.stderr == ""
+    assert "autolabel" not in done.stdout + done.stderr  # of other units on this machine it may well complain
 
 
 @needs_systemd
@@ -137,7 +137,8 @@ def test_the_image_is_pinned_runs_as_nobody_special_and_says_whether_it_is_well(
 def test_no_secret_can_get_into_a_layer_of_the_image() -> None:
     steps = dockerfile()
     assert "ARG" not in dict(steps)
-    assert {word.split("=")[0] for word in dict(steps)["ENV"].split()} == {"PATH", "AUTOLABEL_HOME", "HF_HOME"}
+    env = [word.split("=")[0] for name, rest in steps if name == "ENV" for word in rest.split()]
+    assert set(env) == {"PATH", "AUTOLABEL_HOME", "HF_HOME"}
     first, *allowed = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()[1:]
     assert first == "*"
     assert all((ROOT / name.removeprefix("!")).exists() for name in allowed if name.startswith("!"))
