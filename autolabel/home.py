@@ -59,7 +59,8 @@ def open_locks(settings: Settings) -> Locks:
     return AdvisoryLocks(_server(settings.ledger))
 
 
-def _lives(settings: Settings, database: Database) -> Callable[[str], bool]:
+def lives(settings: Settings, database: Database) -> Callable[[str], bool]:
+    """What tells whether a run's process lives."""
     if not settings.ledger:
         return lambda run_id: is_held(_life(settings.home, run_id))
     from autolabel.advisory import is_alive
@@ -72,12 +73,12 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def ledger_on(settings: Settings, database: Database) -> Ledger:
-    return Ledger(database, database.clock, _lives(settings, database))
+    return Ledger(database, database.clock, lives(settings, database))
 
 
 def open_overview(settings: Settings) -> Overview:
     database = open_database(settings)
-    return Overview(database, _lives(settings, database))
+    return Overview(database, lives(settings, database))
 
 
 def open_looks(settings: Settings) -> Looks:

@@ -1,4 +1,4 @@
-"""Our own durable record of every label row: its state, detections and receipts. SQLite, one transaction a step."""
+"""Our own durable record of every label row: its state, detections and receipts. One transaction a step."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 
 from autolabel.core.detections import FrameLabels, pack, unpack
 from autolabel.core.rows import Reason
 from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
 from autolabel.protocols import Receipt
+from autolabel.receipts import Receipts
 from autolabel.schema import (
     DETECTIONS,
     EVENT,
@@ -22,7 +24,6 @@ from autolabel.schema import (
     RECEIPT,
     ROW,
     RUN,
-    STANDS,
     STEP,
     UNDO,
     all_detections,
@@ -30,7 +31,7 @@ from autolabel.schema import (
     on_main,
     upsert,
 )
-from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Landed, Move, Record, State
+from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Move, Record, State
 
 LEASE_S = 900.0
 """What a run has claimed is its own for so long after its last step: much longer than any one chunk takes."""
@@ -39,15 +40,17 @@ READ_CHUNKS = 2
 _NO_TROUBLE = {"attempts": 0, "failed_downloads": 0}
 
 
-class Ledger:
-    """All access to the file. Every method is one transaction, durable when it returns; safe between threads.
+class Ledger(Receipts):
+    """All access to it. Every method is one transaction, durable when it returns; safe between threads.
 
     A row under way belongs to the run that claimed it: until it is settled, until that run ends or dies, or until
     the run has taken no step for `lease_s`. Steps of a row by another run are left out. `is_alive` tells of a run
     that has not ended whether its process still lives.
 
-    Raises PermanentLedgerError, before anything is written remotely, for a file that cannot be trusted, and
-    TransientLedgerError where another process does not let go of it.
+    Each step of a row, and of a run, is one line of the log, written when it is on the disk.
+
+    Raises PermanentLedgerError, before anything is written remotely, for a database that cannot be trusted, and
+    TransientLedgerError where another process does not let go of it or its server is away.
     """
 
     def __init__(
@@ -57,20 +60,24 @@ class Ledger:
         is_alive: Callable[[str], bool] = lambda run_id: True,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._database = database
-        self._clock, self._is_alive, self._lease_s = clock, is_alive, lease_s
+        super().__init__(database, clock)
+        self._is_alive, self._lease_s = is_alive, lease_s
+        self._steps: list[dict[str, str]] = []
 
     def close(self) -> None:
         self._database.close()
 
     @contextmanager
     def _write(self, run_id: str | None = None) -> Iterator[sa.Connection]:
-        """A transaction that renews the run's lease."""
+        """A transaction that renews the run's lease; the steps in it are told once they are on the disk."""
         with self._database.write() as db:
+            steps = self._steps = []  # nobody else writes meanwhile
             if run_id is not None:
                 until = self._clock() + self._lease_s
                 db.execute(RUN.update().where(RUN.c.id == run_id).values(lease_until=until))
             yield db
+        for step in steps:
+            _tell("row", **step)
 
     # Runs
 
@@ -90,22 +97,14 @@ class Ledger:
                     lease_until=self._clock() + self._lease_s,
                 )
             )
+        _tell("run", run=run_id, project=job.project_hash, state="started")
 
     def finish_run(self, run_id: str, summary: Mapping[str, Any]) -> None:
         with self._write() as db:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
-            db.execute(RUN.update().where(RUN.c.id == run_id).values(values))
-
-    def written_to(self, project_hash: str, branch: str, data_hashes: Sequence[str]) -> frozenset[str]:
-        """Which of these rows have a receipt on a branch that is not undone."""
-        where = sa.and_(
-            STANDS,
-            RECEIPT.c.project_hash == project_hash,
-            RECEIPT.c.branch == branch,
-            RECEIPT.c.data_hash.in_(data_hashes),
-        )
-        with self._database.read() as db:
-            return frozenset(db.scalars(sa.select(RECEIPT.c.data_hash).where(where)))
+            ending = RUN.update().where(RUN.c.id == run_id).values(values)
+            project = db.scalar(ending.returning(RUN.c.project_hash))
+        _tell("run", run=run_id, project=project, state="ended")
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A run's record, or None."""
@@ -257,35 +256,6 @@ class Ledger:
                 last = chunk.chunk
             ended = len(found) < READ_CHUNKS
 
-    def our_hashes(self, project_hash: str) -> dict[str, dict[str, str]]:
-        """Data hash -> object hash -> the recipe whose receipt names it there."""
-        columns = (RECEIPT.c.data_hash, RECEIPT.c.recipe_id, RECEIPT.c.objects)
-        found: dict[str, dict[str, str]] = {}
-        with self._database.read() as db:
-            for data_hash, recipe_id, objects in db.execute(
-                sa.select(*columns).where(RECEIPT.c.project_hash == project_hash)
-            ):
-                found.setdefault(data_hash, {}).update(dict.fromkeys(json.loads(objects), recipe_id))
-        return found
-
-    def landed(self, project_hash: str) -> dict[str, Landed]:
-        """By data hash, the rows of a project for which there is a receipt on `main`, the latest one; none undone."""
-        columns = (RECEIPT.c.data_hash, RECEIPT.c.objects, RECEIPT.c.edited_at, RECEIPT.c.at)
-        query = sa.select(*columns).where(on_main(project_hash), STANDS).order_by(RECEIPT.c.at)
-        with self._database.read() as db:
-            now = self._clock()
-            return {
-                key: Landed(frozenset(json.loads(objects)), edited_at, now - at)
-                for key, objects, edited_at, at in db.execute(query)
-            }
-
-    def objects_since(self, project_hash: str, since_s: float) -> int:
-        """How many objects were written for a project since then, by the ledger's clock; each once, on any branch."""
-        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= since_s)
-        with self._database.read() as db:
-            found = db.scalars(sa.select(RECEIPT.c.objects).where(where))
-            return len({name for objects in found for name in json.loads(objects)})
-
     def note_edits(self, project_hash: str, edited_at_s: Mapping[str, float | None]) -> None:
         """Keep until when the changes of rows on `main` have been looked at, by data hash."""
         with self._write() as db:
@@ -294,25 +264,6 @@ class Ledger:
                 db.execute(RECEIPT.update().where(where).values(edited_at=moment))
 
     # Undo: a mark a branch of a row, beside the receipt, which stays
-
-    def receipts(self, run_id: str | None = None, naming: str | None = None) -> list[dict[str, Any]]:
-        """Receipts of one run, or naming an object as ours: oldest first, `objects` as hash -> class feature hash."""
-        of_run = sa.true() if run_id is None else RECEIPT.c.run_id == run_id
-        with_object = (
-            sa.true()
-            if naming is None
-            else sa.func.replace(RECEIPT.c.objects, f"{json.dumps(naming)}:", "") != RECEIPT.c.objects
-        )
-        query = sa.select(RECEIPT).where(of_run, with_object).order_by(RECEIPT.c.at)
-        with self._database.read() as db:
-            return [{**row, "objects": json.loads(row["objects"])} for row in db.execute(query).mappings()]
-
-    def undo_marks(self, project_hash: str, recipe_id: str) -> dict[tuple[str, str], dict[str, Any]]:
-        """(data hash, branch) -> `from_stage` and `undone_at`, for every undo that began."""
-        where = sa.and_(UNDO.c.project_hash == project_hash, UNDO.c.recipe_id == recipe_id)
-        with self._database.read() as db:
-            found = db.execute(sa.select(UNDO).where(where)).mappings()
-            return {(row["data_hash"], row["branch"]): dict(row) for row in found}
 
     def begin_undo(self, job: Job, data_hash: str, branch: str, from_stage: str | None) -> None:
         """Noted before anything is taken away; `from_stage`: where its task is to go back to, None once it is."""
@@ -332,12 +283,6 @@ class Ledger:
         key = {"project_hash": job.project_hash, "recipe_id": job.recipe_id, "data_hash": data_hash, "branch": branch}
         put = insert(UNDO, db).values(**key, **values)
         db.execute(put.on_conflict_do_update(index_elements=list(UNDO.primary_key), set_=values))
-
-    def undone(self, project_hash: str, recipe_id: str) -> frozenset[str]:
-        """Data hashes of rows whose labels of a recipe were taken back, wherever they had gone."""
-        where = sa.and_(ROW.c.project_hash == project_hash, ROW.c.recipe_id == recipe_id)
-        with self._database.read() as db:
-            return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(where, ROW.c.reason == Reason.UNDONE)))
 
     def _apply(self, db: sa.Connection, job: Job, run_id: str, moves: Sequence[Move]) -> frozenset[str]:
         """The steps of rows that are the run's own. A statement a table, not a row: it costs more than its rows."""
@@ -381,6 +326,16 @@ class Ledger:
         values = {"at": self._clock(), "run_id": run_id, "destination": job.destination}
         steps = [{"data_hash": move.data_hash, "state": move.state, "reason": move.reason} for move in moves]
         db.execute(EVENT.insert(), [values | step for step in steps])
+        told = {"run": run_id, "project": job.project_hash}
+        for move in moves:
+            why = {"reason": move.reason} if move.reason else {}
+            self._steps.append({**told, "row": move.data_hash, "state": move.state.value, **why})
+
+
+def _tell(event: str, **what: str | None) -> None:
+    """One line; none where nobody has said where it is to go."""
+    if structlog.is_configured():
+        structlog.get_logger(__name__).info(event, **what)
 
 
 def _key(job: Job) -> dict[str, str]:

@@ -17,6 +17,7 @@ import ledgers
 from postgres_servers import PASSWORD, Server, name_of, needs_server
 from sandbox.commands import Command, Label, assert_same_labels, kill_all
 from sandbox.conftest import RunningSandbox, Start
+from torture import overlap, pushes
 
 pytestmark = needs_server
 SMALL = {"AUTOLABEL_WRITE_ROWS": "1", "AUTOLABEL_DOWNLOAD_THREADS": "1", "AUTOLABEL_BATCH_FRAMES": "1"}
@@ -53,6 +54,7 @@ class Host(Command):
 
 @pytest.fixture(scope="session")
 def postgres() -> Server:
+    pushes.prepare()
     return ledgers.server()
 
 
@@ -154,3 +156,7 @@ def test_a_server_that_is_away_is_told_in_one_line_before_anything_is_done(
     assert (done.returncode, len(done.stderr.splitlines()), demo_sandbox.writes()) == (75, 1, [])
     assert "nowhere on 127.0.0.1" in done.stderr
     assert PASSWORD not in done.stderr + done.stdout
+
+
+def test_schedules_of_hosts_that_overlap_and_die_break_no_promise(postgres: Server) -> None:
+    assert overlap.on_hosts(20261122, 4) == []

@@ -107,7 +107,14 @@ class Match:
                     yield line
 
     def book(self) -> Book:
-        return read_ledger(self.home / "ledger.sqlite")
+        shared = self.home / "ledger.url"
+        return read_ledger(shared if shared.exists() else self.home / "ledger.sqlite")
+
+    def share(self, ledger: str) -> Job:
+        """The job with a ledger on a server, at this address."""
+        self.home.mkdir(parents=True)
+        (self.home / "ledger.url").write_text(ledger)
+        return replace(self.job, ledger=ledger)
 
     def person(self, action: str, data_hash: str, **wanted: object) -> None:
         body = {"action": action, "project": self.project, "data_hash": data_hash, **BOX, **wanted}

@@ -11,7 +11,6 @@ import random
 import resource
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -30,10 +29,9 @@ from autolabel.bootstrap import Session, open_session
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.geometry import mask_from_window
 from autolabel.core.prompts import ClassPlan, needs_mask
-from autolabel.database import Database
 from autolabel.errors import AutolabelError
+from autolabel.home import lives, open_database
 from autolabel.ledger import Ledger
-from autolabel.locks import is_held
 from autolabel.protocols import Clip, ClipAnswer, Pending
 from autolabel.settings import Settings
 from torture import points
@@ -41,7 +39,7 @@ from torture import points
 PRELOAD = (
     "autolabel.bootstrap", "autolabel.album", "autolabel.remote.client", "autolabel.remote.frames",
     "autolabel.remote.sink", "autolabel.remote.source", "autolabel.models", "supervision", "trackers",
-    "torture.doubles", "torture.receivers",
+    "autolabel.advisory", "torture.doubles", "torture.receivers",
 )  # fmt: skip
 CLASSES = 4  # of the ontology: two kinds of boxes, a rotated one, a polygon
 VIDEO_FPS = 10.0
@@ -55,6 +53,7 @@ class Job:
     - `trace`: a file that gets the name of every point reached.
     - `poison`: a data hash at whose sight the process dies.
     - `largest_file_bytes`, `busy_timeout_ms`, `is_on_network`: trouble with the ledger's file.
+    - `ledger`: the address of one that several hosts share; else it is a file in `home`.
     - `double`: the name of a part that is broken on purpose; see `doubles`.
     """
 
@@ -75,6 +74,7 @@ class Job:
     largest_file_bytes: int | None = None
     busy_timeout_ms: int | None = None
     is_on_network: bool = False
+    ledger: str | None = None
 
 
 class HashedInference:
@@ -203,9 +203,9 @@ def push(job: Job) -> int:
 
 def ledger_of(job: Job, kind: type[Ledger] = Ledger) -> Ledger:
     """As bootstrap opens it, but with the job's lease."""
-    home = Path(job.home)
-    database = Database(home / "ledger.sqlite")
-    return kind(database, time.time, lambda run_id: is_held(home / "spool" / f"{run_id}.lock"), job.lease_s)
+    settings = settings_of(job)
+    database = open_database(settings)
+    return kind(database, database.clock, lives(settings, database), job.lease_s)
 
 
 def _execute(session: Session, job: Job) -> int:
@@ -224,5 +224,6 @@ def settings_of(job: Job) -> Settings:
         "device": job.device,
         "batch_frames": 4,
         "write_rows": job.write_rows,
+        "ledger": job.ledger,
     }
     return Settings(_env_file=None, report_images=False, **platform, **own)  # type: ignore[arg-type]

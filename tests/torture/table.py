@@ -47,6 +47,7 @@ TESTS = {
     "T3 agent-stage": Test(partial(stalls.before_sending, destination="agent-stage"), 25, 250, _STALLS),
     "T5": Test(bundles.partial, 1, 10, "times every row of 1 to 7"),
     "T6": Test(overlap.together, 30, 1000, "schedules of 2, 4 or 8 runs"),
+    "T6 hosts": Test(overlap.on_hosts, 0, 500, "schedules of 2 or 4 hosts with one Postgres ledger"),
     "T8": Test(ledger_model.compare, 300, 10_000, "sequences of up to 50 steps"),
     "T14": Test(receiving.forged, 5000, 100_000, "webhooks, most of them forged, stale or replayed"),
     "T15": Test(receiving.fuzzed, 40_000, 10_000_000, "fuzzed webhooks"),

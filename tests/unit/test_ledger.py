@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from autolabel.core.detections import FrameLabels
 from autolabel.errors import PermanentLedgerError
@@ -167,8 +169,33 @@ def test_receipts_tell_which_objects_are_ours_and_which_run_wrote_them(tmp_path:
     assert ledger.our_hashes("project") == {"a": {"h1": "recipe", "h2": "recipe"}}
     (receipt,) = ledger.receipts("run")
     assert [receipt[key] for key in ("data_hash", "branch", "objects")] == ["a", "b", {"h1": "c", "h2": "c"}]
-    assert ledger.receipts("another run") == ledger.receipts(naming="h") == []
+    assert ledger.receipts("another run") == ledger.receipts(naming="h") == ledger.receipts(naming="H2") == []
     assert ledger.receipts(naming="h2") == [receipt]
+
+
+@pytest.fixture
+def lines() -> Iterator[list[dict[str, object]]]:
+    """What is logged."""
+    with capture_logs() as found:
+        yield found
+    structlog.reset_defaults()
+
+
+def test_each_step_that_is_on_the_disk_is_a_line_of_the_log(tmp_path: Path, lines: list[dict[str, object]]) -> None:
+    ledger = started(tmp_path, "a")
+    with pytest.raises(PermanentLedgerError):
+        ledger.move(JOB, "run", [Move("a", State.INFERRED), Move("a", State.LEASED)])
+    ledger.move(JOB, "run", [Move("a", State.SET_ASIDE, "crash")])
+    ledger.finish_run("run", {})
+    told = [(line["event"], line.get("row"), line["state"], line.get("reason")) for line in lines]
+    steps = [("row", "a", "found", None), ("row", "a", "leased", None), ("row", "a", "set_aside", "crash")]
+    assert told == [("run", None, "started", None), *steps, ("run", None, "ended", None)]
+    assert {(line["run"], line["project"]) for line in lines} == {("run", "project")}
+
+
+def test_nothing_is_printed_where_nobody_said_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    started(tmp_path, "a").finish_run("run", {})
+    assert capsys.readouterr() == ("", "")
 
 
 def test_objects_of_a_time_are_counted_once_on_whatever_branches_they_stand(tmp_path: Path) -> None:
