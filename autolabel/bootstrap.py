@@ -333,7 +333,6 @@ def _opened(
             models.meter,
             is_reference,
             calls=line.calls,
-            clock=database.clock,
             still_held=locks.check,
         )
         yield Session(run_id, project, recipe, left, ports, retractor, looks, locks, settings)

@@ -288,7 +288,7 @@ def demo(
     home = (folder or _settings(None).home / "demo").absolute()
     with running(home / "sandbox", scenario="demo") as served:
         changes = {"domain": served["domain"], "ssh_key_file": Path(served["ssh_key_file"]), "home": home}
-        settings = read_settings(env_file=None).model_copy(update={**changes, "config": "demo"})
+        settings = read_settings(env_file=None).model_copy(update={**changes, "config": "demo", "ledger": None})
         with open_session(settings, next(iter(served["projects"].values()))) as session:
             options = session.options()
             plan = session.plan(options)

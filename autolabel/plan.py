@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autolabel.core.limits import DAY_S, Limit, Room
@@ -156,9 +155,8 @@ def make_plan(
     project: Project,
     recipe: Recipe,
     options: Options,
-    clock: Callable[[], float] = time.time,
 ) -> Plan:
-    """Judge every label row. `clock` tells seconds since 1970, as the ledger's does.
+    """Judge every label row.
 
     Raises PermanentUsageError for a workflow that cannot be served safely, or pathways that do not fit it.
     """
@@ -179,7 +177,7 @@ def make_plan(
     found = _sort(rows, records, context, again, undone, retry_failed=options.retry_failed)
     mine = route.agent_stage if route.destination != Destination.BRANCH else None
     unfiltered = options.dataset is None and options.only is None
-    written = ledger.objects_since(project.project_hash, clock() - DAY_S) if options.max_objects_a_day else 0
+    written = ledger.objects_within(project.project_hash, DAY_S) if options.max_objects_a_day else 0
     everywhere = source.rows() if options.dataset and options.max_waiting else listed
     room = _room(project, route, options, everywhere, on_main, written)
     todo, held_back = _take_up(found.todo[: options.limit], records, on_main, room)

@@ -53,9 +53,9 @@ class Receipts:
                 for key, objects, edited_at, at in db.execute(query)
             }
 
-    def objects_since(self, project_hash: str, since_s: float) -> int:
-        """How many objects were written for a project since then, by the ledger's clock; each once, on any branch."""
-        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= since_s)
+    def objects_within(self, project_hash: str, seconds: float) -> int:
+        """How many objects were written for a project in the last so many seconds; each once, on any branch."""
+        where = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.at >= self._clock() - seconds)
         with self._database.read() as db:
             found = db.scalars(sa.select(RECEIPT.c.objects).where(where))
             return len({name for objects in found for name in json.loads(objects)})

@@ -243,12 +243,10 @@ class Run:
         """What the day's cap has room for; other rows stay inferred. A write that was announced may have landed."""
         if self._cap is None:
             return list(writes)
-        begun: list[Write] = []
-        fresh: list[Write] = []
-        for item in writes:
-            stands = self._inferring.claimed[item.row.data_hash].state
-            (begun if stands in BEGUN else fresh).append(item)
-        written = self._ledger.objects_since(self._job.project_hash, self._ports.clock() - DAY_S)
+        claimed = self._inferring.claimed
+        begun = [item for item in writes if claimed[item.row.data_hash].state in BEGUN]
+        fresh = [item for item in writes if claimed[item.row.data_hash].state not in BEGUN]
+        written = self._ledger.objects_within(self._job.project_hash, DAY_S)
         written += sum(len(item.instances) for item in begun)
         is_open = not self.tally.held_back
         room = rows_within_cap([len(item.instances) for item in fresh], self._cap, written) if is_open else 0

@@ -207,8 +207,8 @@ def test_objects_of_a_time_are_counted_once_on_whatever_branches_they_stand(tmp_
         receipt = Receipt(branch, "label", {f"{name}1": "c", f"{name}2": "c"}, "digest")
         ledger.move(JOB, "run", [Move(name, State.WRITTEN, receipt=receipt)])
         now_s[0] += 10.0
-    counted = [ledger.objects_since("project", since_s) for since_s in (0.0, 15.0, 30.0, 31.0)]
-    assert (counted, ledger.objects_since("another", 0.0)) == ([4, 2, 2, 0], 0)
+    counted = [ledger.objects_within("project", seconds) for seconds in (40.0, 25.0, 10.0, 9.0)]
+    assert (counted, ledger.objects_within("another", 40.0)) == ([4, 2, 2, 0], 0)
 
 
 def test_an_undone_row_is_left_to_people_and_its_receipt_stays(tmp_path: Path) -> None:
