@@ -288,7 +288,7 @@ def _print_run(run: Mapping[str, Any]) -> None:
     if run["stopped_by"]:
         out.print(f"  stopped: {escape(run['stopped_by'])}")
     for why, count in run["held_back"].items():
-        out.print(f"  held back: {count} rows, {why.replace('_', ' ')}")
+        out.print(f"  held back: {count} rows, {LIMIT_TEXT[Limit(why)]}")
 
 
 def describe_undo(run: WrittenRun, steps: Sequence[Step], domain: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 
 from autolabel.core.detections import FrameLabels, pack, unpack
 from autolabel.core.rows import Reason
 from autolabel.database import Database
 from autolabel.errors import PermanentLedgerError
+from autolabel.logs import get_logger
 from autolabel.protocols import Receipt
 from autolabel.receipts import Receipts
 from autolabel.schema import (
@@ -32,6 +32,8 @@ from autolabel.schema import (
     upsert,
 )
 from autolabel.states import ALLOWED, ENDS, SETTLED, Chunk, Claims, Job, Move, Record, State
+
+logger = get_logger(__name__)
 
 LEASE_S = 900.0
 """What a run has claimed is its own for so long after its last step: much longer than any one chunk takes."""
@@ -77,7 +79,7 @@ class Ledger(Receipts):
                 db.execute(RUN.update().where(RUN.c.id == run_id).values(lease_until=until))
             yield db
         for step in steps:
-            _tell("row", **step)
+            logger.info("row", **step)
 
     # Runs
 
@@ -97,14 +99,14 @@ class Ledger(Receipts):
                     lease_until=self._clock() + self._lease_s,
                 )
             )
-        _tell("run", run=run_id, project=job.project_hash, state="started")
+        logger.info("run", run=run_id, project=job.project_hash, state="started")
 
     def finish_run(self, run_id: str, summary: Mapping[str, Any]) -> None:
         with self._write() as db:
             values = {"finished_at": self._clock(), "summary": json.dumps(summary)}
             ending = RUN.update().where(RUN.c.id == run_id).values(values)
             project = db.scalar(ending.returning(RUN.c.project_hash))
-        _tell("run", run=run_id, project=project, state="ended")
+        logger.info("run", run=run_id, project=project, state="ended")
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """A run's record, or None."""
@@ -330,12 +332,6 @@ class Ledger(Receipts):
         for move in moves:
             why = {"reason": move.reason} if move.reason else {}
             self._steps.append({**told, "row": move.data_hash, "state": move.state.value, **why})
-
-
-def _tell(event: str, **what: str | None) -> None:
-    """One line; none where nobody has said where it is to go."""
-    if structlog.is_configured():
-        structlog.get_logger(__name__).info(event, **what)
 
 
 def _key(job: Job) -> dict[str, str]:

@@ -15,6 +15,7 @@ from autolabel.album import Album
 from autolabel.bootstrap import Session, Warm, open_session
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError, TransientBusyError, exit_code
 from autolabel.home import open_looks, report_folder
+from autolabel.logs import about
 from autolabel.looks import Look
 from autolabel.plan import Options, Plan
 from autolabel.redaction import redact
@@ -107,7 +108,7 @@ def _until_s(settings: Settings) -> float:
 def _execute(
     session: Session, plan: Plan, options: Options, caller: Caller, known: dict[str, str], *, saves: bool = True
 ) -> Ended:
-    with session.running(plan, saves=saves) as (run, album):
+    with about(run=session.run_id, project=plan.job.project_hash), session.running(plan, saves=saves) as (run, album):
         known["run_id"] = run.id
         try:
             with caller.progress(len(plan.todo)) as on_step:

@@ -52,7 +52,6 @@ class Bench:
             self.platform.project(),
             self.recipe,
             Options(**options),  # type: ignore[arg-type]
-            lambda: self.now_s,
         )
 
     def push(self, **options: object) -> Run:

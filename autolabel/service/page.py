@@ -20,6 +20,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from prometheus_client.exposition import choose_encoder
 
+from autolabel.core.limits import LIMIT_TEXT, Limit
 from autolabel.core.rows import REASON_TEXT, Reason
 from autolabel.errors import AutolabelError
 from autolabel.overview import HOUR_S, OUTCOMES, Overview
@@ -205,4 +206,7 @@ def _number(value: float | None) -> str:
 
 
 def _why(reason: str) -> str:
+    """In words, why a row was left or set aside, or what held rows back; what this release does not know as it is."""
+    if reason in list(Limit):
+        return LIMIT_TEXT[Limit(reason)]
     return REASON_TEXT[Reason(reason)] if reason in list(Reason) else reason.replace("_", " ")

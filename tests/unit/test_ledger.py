@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -178,7 +177,6 @@ def lines() -> Iterator[list[dict[str, object]]]:
     """What is logged."""
     with capture_logs() as found:
         yield found
-    structlog.reset_defaults()
 
 
 def test_each_step_that_is_on_the_disk_is_a_line_of_the_log(tmp_path: Path, lines: list[dict[str, object]]) -> None:

@@ -20,7 +20,7 @@ from autolabel.errors import (
     TransientServiceError,
 )
 from autolabel.home import open_looks
-from autolabel.locks import hold_for, project_lock
+from autolabel.locks import FileLocks, hold_for
 from autolabel.looks import Looks
 from autolabel.running import EXIT_LATER, EXIT_PARTIAL, Caller, Ended, Visit, carry_out, run_once, visit_all
 from autolabel.settings import Settings
@@ -47,7 +47,10 @@ class Office:
     def carry_out(self, run_id: str = "run-1", **changes: object) -> Ended:
         platform, bench, settings = self.bench.platform, self.bench, settings_of(self.home, **changes)
         ports = Ports(platform, platform, bench.ledger, bench.inference, self.home)
-        session = Session(run_id, platform.project(), RECIPE, (), ports, FakeRetractor({}), self.looks, settings)
+        locks = FileLocks(self.home)
+        session = Session(
+            run_id, platform.project(), RECIPE, (), ports, FakeRetractor({}), self.looks, locks, settings
+        )
         options = session.options()
         return carry_out(session, session.plan(options), options, Caller("cron", on_end=self.ends.append))
 
@@ -105,16 +108,16 @@ def test_a_signal_is_noted_as_what_it_is(make_office: Callable[..., Office]) -> 
 def test_that_another_run_does_the_work_is_no_error(make_office: Callable[..., Office]) -> None:
     office = make_office()
     work = f"run of recipe {RECIPE.id[:8]} to main"
-    lock = project_lock(office.home, ONE)
-    with hold_for(work, "another", lock, "cpu", alone=False), pytest.raises(TransientBusyError):
+    lock = FileLocks(office.home).project(ONE, work)
+    with hold_for(work, lock), pytest.raises(TransientBusyError):
         office.carry_out()
     assert (office.look()["error"], office.look()["run_id"], office.ends) == (None, None, [])
 
 
 def test_a_run_under_a_daily_cap_has_the_project_for_itself(make_office: Callable[..., Office]) -> None:
     office = make_office()
-    lock = project_lock(office.home, ONE)
-    with hold_for("run of another recipe", "another", lock, "cuda:7", alone=False), pytest.raises(TransientError):
+    lock = FileLocks(office.home).project(ONE, "run of another recipe")
+    with hold_for("run of another recipe", lock), pytest.raises(TransientError):
         office.carry_out(max_objects_a_day=5)
     assert office.carry_out(max_objects_a_day=5).exit_code == 0
 

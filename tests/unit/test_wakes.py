@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
-from autolabel.database import Database
+from autolabel.database import Database, SqliteFile
 from autolabel.errors import PermanentDiskError
 from autolabel.schema import INBOX
 from autolabel.wakes import KEEP_CALLS_S, Hint, Wake, Wakes
@@ -126,9 +126,10 @@ def rows(folder: Path) -> int:
 
 
 def test_a_ledger_that_cannot_be_written_fails_the_check(tmp_path: Path) -> None:
-    class Full(Database):
+    class Full(SqliteFile):
         def check_room(self) -> None:
             raise PermanentDiskError("the disk is full")
 
-    with closing(Wakes(Full(tmp_path / "ledger.sqlite"), lambda: 0.0)) as wakes, pytest.raises(PermanentDiskError):
+    database = Database(Full(tmp_path / "ledger.sqlite"))
+    with closing(Wakes(database, lambda: 0.0)) as wakes, pytest.raises(PermanentDiskError):
         wakes.check()
