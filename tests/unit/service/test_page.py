@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from markupsafe import escape
 from prometheus_client.parser import text_string_to_metric_families
 
+from autolabel.core.limits import LIMIT_TEXT, Limit
 from autolabel.service.page import only_here, operator_router
 from autolabel.states import State
 from past import CALLS, Past
@@ -56,7 +57,7 @@ def test_one_project_shows_its_rows_looks_speed_and_what_went_wrong(tmp_path: Pa
     assert "All is well 1 project as of" in shown
     assert re.search(r"owed to webhooks 1 run in the queue", shown)
     assert re.search(r"Instruments p .* a run, cron 2 1 0 1 0 1 run-1 finished, 2.5 frames/s", shown)
-    assert "to main; 7 held back, max minutes" in shown
+    assert f"to main; 7 held back, {LIMIT_TEXT[Limit.MAX_MINUTES]}" in shown
     assert "d.png: is damaged Instruments" in shown
     assert "encord accepted 40" in shown
 
