@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from autolabel.logs import keep
 from autolabel.settings import forget_secrets, read_settings
 
 
@@ -24,4 +25,5 @@ def serve(
 
     settings = read_settings()
     forget_secrets()
+    keep(settings.home)
     run(settings, host, port, typer.echo, partial(typer.echo, err=True))

@@ -51,11 +51,12 @@ SAFE = {
 
 
 def operator_router(
-    overview: Overview, home: Path, state: Callable[[], Mapping[str, Any]], calls: Snapshot
+    overview: Overview, home: Path, state: Callable[[], Mapping[str, Any]], calls: Snapshot, port: int
 ) -> APIRouter:
     """`/`, `/reports/RUN.html` and `/metrics`. 503 where the ledger cannot be read.
 
     - `home`: where `reports` lies.
+    - `port`: of this machine, at which the page and the reports answer; webhooks and their proxies have another one.
     - `state`: of what serves webhooks: `running`, a project's hash or None, and `since_s`, since 1970.
     """
     router, own = APIRouter(include_in_schema=False), registry(overview, calls)
@@ -63,15 +64,18 @@ def operator_router(
     environment.filters |= {"ago": _ago, "moment": _moment, "number": _number, "why": _why}
     template = environment.from_string(files("autolabel").joinpath("page.html.jinja").read_text(encoding="utf-8"))
 
-    @router.get("/", dependencies=[Depends(only_here)])
+    def here(request: Request) -> None:
+        only_here(request, port)
+
+    @router.get("/", dependencies=[Depends(here)])
     def page() -> HTMLResponse:
         try:
-            told = _told(overview, home / "reports", time.time())
+            told = _told(overview, home / "reports", time.time()) | {"state": state()}
         except AutolabelError as error:
             raise HTTPException(503, str(error)) from None
-        return HTMLResponse(template.render(told, state=state(), calls=sorted(calls().items())), headers=SAFE)
+        return HTMLResponse(template.render(told, calls=sorted(calls().items())), headers=SAFE)
 
-    @router.get("/reports/{name}", dependencies=[Depends(only_here)])
+    @router.get("/reports/{name}", dependencies=[Depends(here)])
     def report(name: str) -> FileResponse:
         if REPORT.fullmatch(name) is None or not _is_file(path := home / "reports" / name):
             raise HTTPException(404, "there is no such report")
@@ -88,19 +92,19 @@ def operator_router(
     return router
 
 
-def only_here(request: Request) -> None:
-    """403 for all but a browser on this machine.
+def only_here(request: Request, port: int) -> None:
+    """403 for all but a browser on this machine that asks at a port of its own.
 
-    Neither a proxy here that passes calls of others on, nor a page elsewhere whose name is suddenly ours, is one.
-    HTTP/1.0 is what a proxy speaks that names nobody; no browser does.
+    A call that a proxy passes on may look like one from here in every other way. A page elsewhere whose name is
+    suddenly ours is told by the name; whatever says that it was passed on, or speaks HTTP/1.0, is no browser here.
     """
     hosts, headers = request.headers.getlist("host"), request.headers
     is_here = request.client is not None and _is_loopback(request.client.host)
+    is_asked_here = (request.scope.get("server") or ("", None))[1] == port
     is_named_here = len(hosts) == 1 and LOCAL_NAME.fullmatch(hosts[0]) is not None
     is_passed_on = any(name in headers for name in PASSED_ON) or request.scope["http_version"] == "1.0"
-    if is_here and is_named_here and not is_passed_on:
+    if is_here and is_asked_here and is_named_here and not is_passed_on:
         return
-    port = (request.scope.get("server") or ("", 8765))[1]
     raise HTTPException(
         403,
         "this shows people's pictures and answers on its own machine alone; from yours: "

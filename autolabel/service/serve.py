@@ -31,6 +31,7 @@ from autolabel.service.page import operator_router
 from autolabel.service.secrets import Secrets, open_secrets
 from autolabel.settings import Settings
 
+LOOPBACK = "127.0.0.1"
 BACKLOG = 2048
 MOST_CONNECTIONS = 256
 MOST_HEADER_BYTES = 16 << 10
@@ -46,28 +47,38 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
     Raises PermanentUsageError for settings with which nothing could be served and for an address that is not to be
     had, TransientError where another one serves from the same AUTOLABEL_HOME.
     """
-    install(logging.INFO)
-    keep(settings.home)
     secrets = check(settings)
-    stopping = threading.Event()
     with (
         _alone(settings.home),
         closing(_bound(host, port)) as listener,
-        closing(open_wakes(settings)) as wakes,
-        closing(open_overview(settings)) as overview,
-        Dispatcher(wakes, SyncChild(settings, stopping), settings.projects, settings.idle_s, stopping) as dispatcher,
+        closing(_bound(LOOPBACK, port + 1 if port else 0)) as page,
     ):
+        install(logging.INFO)  # only now: an error that ends a command stands on stderr once
+        keep(settings.home)
         if not _is_loopback(host):
             warn(
                 f"warning: whoever reaches {host} can send here, and read what /metrics tells of projects; put a "
                 "proxy with TLS in front that lets /webhooks/ alone through"
             )
-        calls = Calls()
-        operator = operator_router(overview, settings.home, dispatcher.state, calls.snapshot)
+        here, page_port = (socket_.getsockname()[1] for socket_ in (listener, page))
+        where = f"http://{f'[{host}]' if ':' in host else host}:{here}"
+        told = f"serving on {where}; the operator's page, for this machine alone: http://{LOOPBACK}:{page_port}"
+        with _application(settings, secrets, page_port) as app:
+            asyncio.run(_Server(_config(app), lambda: say(told)).serve(sockets=[listener, page]))
+
+
+@contextlib.contextmanager
+def _application(settings: Settings, secrets: Secrets, page_port: int) -> Iterator[FastAPI]:
+    """With what carries out the runs that it is asked for."""
+    stopping, calls = threading.Event(), Calls()
+    with (
+        closing(open_wakes(settings)) as wakes,
+        closing(open_overview(settings)) as overview,
+        Dispatcher(wakes, SyncChild(settings, stopping), settings.projects, settings.idle_s, stopping) as dispatcher,
+    ):
+        operator = operator_router(overview, settings.home, dispatcher.state, calls.snapshot, page_port)
         receive = partial(make_app, wakes, secrets, settings.projects, dispatcher.wake)
-        app = receive(calls=calls, is_ready=dispatcher.is_ready, routers=[operator])
-        where = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        asyncio.run(_Server(_config(app), lambda: say(f"serving on {where}")).serve(sockets=[listener]))
+        yield receive(calls=calls, is_ready=dispatcher.is_ready, routers=[operator])
 
 
 def check(settings: Settings) -> Secrets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -25,15 +26,15 @@ IDLE = {"running": None, "since_s": None, "child_pid": None, "queued": 0}
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The address of an application that is served by a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
+def serving(app: FastAPI, listener: socket.socket) -> Iterator[None]:
+    """An application that is served by a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
         while not server.started:
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield
     finally:
         server.should_exit = True
         thread.join()
@@ -41,10 +42,13 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 @contextmanager
 def page_of(overview: Overview, home: Path) -> Iterator[str]:
+    """Its address."""
     app = FastAPI()
-    app.include_router(operator_router(overview, home, lambda: IDLE, lambda: CALLS))
-    with closing(overview), serving(app) as address:
-        yield address
+    with closing(overview), closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        app.include_router(operator_router(overview, home, lambda: IDLE, lambda: CALLS, port))
+        with serving(app, listener):
+            yield f"http://127.0.0.1:{port}"
 
 
 def test_after_a_push_the_page_shows_it_and_leads_to_its_report(push: Command, tmp_path: Path) -> None:

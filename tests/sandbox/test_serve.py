@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import psutil
+import requests
 
 from autolabel.home import open_looks, open_overview, open_wakes
 from autolabel.settings import Settings
@@ -47,6 +48,7 @@ class Serving:
     push: Command
     process: subprocess.Popen[str]
     port: str
+    page_port: str
 
     @cached_property
     def settings(self) -> Settings:
@@ -103,8 +105,10 @@ def serving(push: Command, **environment: str) -> Iterator[Serving]:
     try:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        address = next(found for line in lines if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
-        yield Serving(push, process, address[1])
+        served, page = next(
+            found for line in lines if len(found := re.findall(r"http://127\.0\.0\.1:(\d+)", line)) == 2
+        )
+        yield Serving(push, process, served, page)
     finally:
         process.terminate()
         process.communicate(timeout=60)
@@ -186,6 +190,15 @@ def test_cron_command_line_and_webhook_at_once_label_each_row_once(push: Command
         assert [process.wait(120) for process in pushes] == [0, 0]
         until(lambda: sum(run["labelled"] + run["empty"] for run in served.summaries()) == 7)
     assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_the_operators_page_answers_at_a_port_of_its_own_alone(push: Command) -> None:
+    with serving(push) as served:
+        asked = [requests.get(f"http://127.0.0.1:{port}/", timeout=60) for port in (served.port, served.page_port)]
+        numbers = requests.get(f"http://127.0.0.1:{served.port}/metrics", timeout=60).text
+    assert [answer.status_code for answer in asked] == [403, 200]
+    assert f"-L {served.page_port}:127.0.0.1:{served.page_port}" in asked[0].json()["detail"]
+    assert "autolabel_queue_depth 0.0" in numbers
 
 
 def test_one_serve_runs_for_a_home_and_one_line_says_so(push: Command) -> None:

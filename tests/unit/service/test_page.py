@@ -20,6 +20,7 @@ from autolabel.states import State
 from past import CALLS, Past
 
 EVIL = '<script>alert("x")</script>'
+PORT = 8766
 IDLE = {"running": None, "since_s": None, "child_pid": None, "queued": 0}
 ASIDE = {"d": (State.SET_ASIDE, "decode")}
 
@@ -30,11 +31,13 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
-def client(past: Past, stack: ExitStack, peer: str = "127.0.0.1", *, alive: bool = False, **state: Any) -> TestClient:
+def client(
+    past: Past, stack: ExitStack, peer: str = "127.0.0.1", *, alive: bool = False, port: int = PORT, **state: Any
+) -> TestClient:
     overview = stack.enter_context(closing(past.overview(alive=alive)))
     app = FastAPI()
-    app.include_router(operator_router(overview, past.folder, lambda: IDLE | state, lambda: CALLS))
-    return TestClient(app, base_url="http://127.0.0.1:8765", client=(peer, 50000))
+    app.include_router(operator_router(overview, past.folder, lambda: IDLE | state, lambda: CALLS, PORT))
+    return TestClient(app, base_url=f"http://127.0.0.1:{port}", client=(peer, 50000))
 
 
 def words(html: str) -> str:
@@ -132,17 +135,23 @@ def test_pictures_are_shown_on_their_own_machine_alone(
     """Not through a proxy, and not to a page elsewhere whose name is bound to 127.0.0.1 (DNS rebinding)."""
     refused = client(Past(tmp_path), opened, peer).get(path, headers=headers)
     assert refused.status_code == 403
-    assert "ssh -N -L 8765:127.0.0.1:8765" in refused.json()["detail"]
+    assert "ssh -N -L 8766:127.0.0.1:8766" in refused.json()["detail"]
     assert client(Past(tmp_path), opened, peer).get("/metrics", headers=headers).status_code == 200
+
+
+def test_at_the_port_of_webhooks_it_is_shown_to_nobody(tmp_path: Path, opened: ExitStack) -> None:
+    """A proxy passes calls of anybody on to that port, and they may look like a browser's here."""
+    refused = client(Past(tmp_path), opened, port=PORT - 1).get("/")
+    assert (refused.status_code, "http://127.0.0.1:8766/" in refused.json()["detail"]) == (403, True)
 
 
 @pytest.mark.parametrize(("version", "hosts"), [("1.0", 1), ("1.1", 2), ("1.1", 0)])
 def test_a_proxy_that_names_nobody_speaks_an_older_protocol_and_is_refused(version: str, hosts: int) -> None:
     """As nginx does that was told no more than `proxy_pass`: a call of anybody looks like one of this machine."""
-    here = {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8765)}
-    headers = [(b"host", b"127.0.0.1:8765")] * hosts
+    here = {"client": ("127.0.0.1", 50000), "server": ("127.0.0.1", 8766)}
+    headers = [(b"host", b"127.0.0.1:8766")] * hosts
     with pytest.raises(HTTPException, match="answers on its own machine alone"):
-        only_here(Request({"type": "http", "http_version": version, "headers": headers} | here))
+        only_here(Request({"type": "http", "http_version": version, "headers": headers} | here), PORT)
 
 
 @pytest.mark.parametrize(
