@@ -286,14 +286,13 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
         run = read_run(ledger, run_id)
     uuid = run.job.project_hash
     with ExitStack() as stack:
-        locks = stack.enter_context(closing(open_locks(settings)))
+        session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
         try:
-            stack.enter_context(locks.project(uuid, f"the undoing of run {run_id}"))
+            stack.enter_context(session.locks.project(uuid, f"the undoing of run {run_id}"))
         except TransientBusyError as error:
             raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
-        session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
         stage = find_agent_stage(session.project, settings.agent_stage)
-        yield Undo(run, session.project, session.retractor, session.ports.ledger, stage, locks.check)
+        yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
 
 
 @contextmanager
@@ -321,6 +320,7 @@ def _opened(
         models = warm or stack.enter_context(closing(Warm()))
         inference = models.inference(settings, recipe, is_reference)
         locks = stack.enter_context(closing(open_locks(settings)))
+        line.guard = locks.check
         stack.enter_context(locks.life(run_id := new_id()))
         spool = stack.enter_context(spooling(settings.home, run_id))
         ledger, looks = ledger_on(settings, database), Looks(database, database.clock)
@@ -333,7 +333,6 @@ def _opened(
             models.meter,
             is_reference,
             calls=line.calls,
-            still_held=locks.check,
         )
         yield Session(run_id, project, recipe, left, ports, retractor, looks, locks, settings)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -96,8 +96,7 @@ def read_run(ledger: Ledger, run_id: str) -> WrittenRun:
 class Undo:
     """Plans and carries out the undoing of one run; the caller holds the project's lock alone.
 
-    `main` is edited only where a task sits, assigned to nobody, at our `agent_stage`. `still_held` raises
-    TransientError where the lock is lost.
+    `main` is edited only where a task sits, assigned to nobody, at our `agent_stage`.
     """
 
     def __init__(
@@ -107,10 +106,9 @@ class Undo:
         retractor: Retractor,
         ledger: Ledger,
         agent_stage: Stage | None,
-        still_held: Callable[[], None] = lambda: None,
     ) -> None:
         self.run = run
-        self._retractor, self._ledger, self._still_held = retractor, ledger, still_held
+        self._retractor, self._ledger = retractor, ledger
         self._agent = agent_stage.uuid if agent_stage else None
         first = project.workflow.first_human_stage
         self._first = first.uuid if first else None
@@ -201,7 +199,6 @@ class Undo:
     def _carry_out(self, step: Step) -> Step:
         """One row: to the Agent stage if need be, judged and edited there, and back whatever became of it."""
         claim, job = step.claim, self.run.job
-        self._still_held()
         begin = partial(self._ledger.begin_undo, job, claim.data_hash, claim.branch)
         back_to = self._mark(claim).get("from_stage")
         if step.action == Action.MOVE_AND_EDIT and self._first and self._agent:

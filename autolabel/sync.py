@@ -45,7 +45,6 @@ class Ports:
     - `is_reference`: the models answer by transformers' own code.
     - `calls`: how many requests were sent so far, by HTTP status, or "none" where no answer came.
     - `clock`: tells seconds since 1970.
-    - `still_held`: raises TransientError where the run has lost its locks.
     """
 
     source: Source
@@ -57,7 +56,6 @@ class Ports:
     is_reference: bool = False
     calls: Callable[[], Mapping[str, int]] = dict
     clock: Callable[[], float] = time.time
-    still_held: Callable[[], None] = lambda: None
 
 
 class Run:
@@ -280,7 +278,6 @@ class Run:
         """A row that a dead run had written is simply written again: same effect."""
         if not writes:
             return {}
-        self._ports.still_held()
         if self._job.destination == Destination.AGENT_STAGE:
             return self._write_at_stage(writes)
         outcomes = dict(self._ports.sink.save_to_branch(writes)) if self._saves else {}
@@ -299,7 +296,6 @@ class Run:
         if origin is not None and pulled:
             self._pulled |= {row.data_hash for row in pulled}
             sink.pull(pulled, origin.uuid, stage.uuid)
-            self._ports.still_held()
         return sink.save_at_stage(writes, stage.uuid)
 
     def _settle(self, rows: Sequence[LabelRow], outcomes: Mapping[str, Outcome | None]) -> frozenset[str]:
@@ -348,7 +344,6 @@ class Run:
         for outcome, pathway in self.plan.pathways.items():
             rows = [row for row, name in waiting if name == outcome]
             if stage is not None and rows:
-                self._ports.still_held()
                 left = self._ports.sink.proceed(rows, stage.uuid, pathway)
                 stuck = [row.title for row in rows if row.data_hash not in left]
                 self.tally.messages += [f"{title}: the platform does not move its task on" for title in stuck]

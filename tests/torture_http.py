@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -118,11 +118,15 @@ class Bench:
     ledger: Ledger
     spool: Path
 
-    def push(self, limit: int | None, *, in_haste: bool = False) -> AutolabelError | None:
+    def push(
+        self, limit: int | None, *, in_haste: bool = False, guard: Callable[[], None] = lambda: None
+    ) -> AutolabelError | None:
         """One run in this process; how it was stopped. Any other exception is a bug and is not caught."""
         deadline_s, haste = (DEADLINE_S, HASTE) if in_haste else (CALM_DEADLINE_S, 1)
         try:
-            connection = connect(self.project_hash, self.domain, self.key, Line(deadline_s=deadline_s))
+            line = Line(deadline_s=deadline_s)
+            line.guard = guard
+            connection = connect(self.project_hash, self.domain, self.key, line)
             source = EncordSource(connection, 10**8, clock=lambda: haste * time.monotonic())
             sink = EncordSink(connection, self.recipe.branch, max_row_bytes=10**7)
             inference = BoxesEverywhere(self.recipe.plan.classes[0].feature_hash)
@@ -140,6 +144,10 @@ class Bench:
         answer = requests.request(method, f"{self.domain}/admin/{path}", json=body, timeout=60)
         answer.raise_for_status()
         return answer.json() if answer.content else None
+
+    def writes(self) -> list[str]:
+        """The effects of requests, in order."""
+        return [e["effect"] for e in self.admin("GET", "log") if e["kind"] == "request" and e["effect"]]
 
     def records(self) -> dict[str, Record]:
         return dict(self.ledger.records(Job(self.project_hash, self.recipe.id, "main")))

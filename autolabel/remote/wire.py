@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -182,7 +182,13 @@ class WatchedAdapter(HTTPAdapter):
 
 
 class Line:
-    """The way to the platform that all requests of a run share."""
+    """The way to the platform that all requests of a run share.
+
+    `guard` is asked just before each request, also one that is repeated: it raises TransientError where the run has
+    lost what allows it to send, its locks.
+    """
+
+    guard: Callable[[], None] = staticmethod(lambda: None)
 
     def __init__(self, pace: Pace | None = None, deadline_s: float = REQUEST_DEADLINE_S) -> None:
         self.abandoned = threading.Event()
@@ -234,6 +240,7 @@ class Line:
         )
         self.circuit.check()
         self.pace.take()
+        self.guard()
         adapter = WatchedAdapter(max_retries=retries)
         with requests.Session() as made, Deadline(self._deadline_s) as deadline:
             made.mount("https://", adapter)

@@ -135,7 +135,7 @@ def test_i1_sees_a_task_taken_from_a_person(before: dict[str, str]) -> None:
 def test_i1_lets_a_task_pass_that_a_person_took_meanwhile_and_that_went_straight_back() -> None:
     theirs = (18.0, "human_assign", HUMAN, task("annotate", assignee="ann@example.com"))
     moved = (19.0, "task_moved", AGENT, task("agent", assignee="ann@example.com"))
-    back = (20.0, "task_moved", AGENT, task("annotate", assignee="ann@example.com"))
+    back = (20.0, "task_moved", AGENT, task("annotate", assignee="ann@example.com", updated_at="later"))
     assert check(platform(*GOOD, theirs, moved, back), [book()]) == []
     lost = (20.0, "task_moved", AGENT, task("annotate"))
     assert says(check(platform(*GOOD, theirs, moved, lost), [book()]), "I1", "task")

@@ -12,6 +12,7 @@ import pytest
 import requests
 from encord import exceptions as sdk
 
+from autolabel.errors import TransientLedgerError
 from autolabel.remote.wire import Line, install, installed, retry_after_s
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n"
@@ -90,6 +91,17 @@ def test_each_request_is_counted_by_its_status_also_those_that_are_sent_again() 
                 session.get(f"http://127.0.0.1:{listener.getsockname()[1]}/")
         thread.join()
     assert line.calls() == {"200": 1, "404": 1, "503": 2}
+
+
+def test_nothing_is_sent_where_the_guard_forbids_it() -> None:
+    def lost() -> None:
+        raise TransientLedgerError("the locks of this run are lost")
+
+    line = Line()
+    line.guard = lost
+    with counted(line), pytest.raises(TransientLedgerError), line.session(0, 0.0, 0):
+        pass
+    assert line.calls() == {}
 
 
 def test_a_request_that_nobody_answers_is_counted_as_such() -> None:
