@@ -38,7 +38,7 @@ _KEEPALIVES = {
 }
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|does not exist|pg_hba\.conf|permission denied|not permitted"
-    r"|unsupported startup parameter|does not support|certificate"
+    r"|unsupported startup parameter|does not support|certificate|invalid .* value"
 )
 _LATER = ("08", "40", "53", "57", "55P03", "25006", "25P03")
 _DISK_FULL, _LOCKED = "53100", "55P03"
@@ -82,7 +82,9 @@ class PostgresServer:
             self._url = sa.make_url(url.get_secret_value())
         except (sa.exc.ArgumentError, ValueError):
             raise PermanentUsageError(f"the setting AUTOLABEL_LEDGER is off: {_NEEDED}") from None
-        if self._url.drivername not in ("postgresql", "postgres", "postgresql+psycopg") or not self._url.database:
+        is_ours = self._url.drivername in ("postgresql", "postgres", "postgresql+psycopg")
+        # A password with an @ in it, written as it is, ends in the host: that may not be told.
+        if not is_ours or not self._url.database or "@" in (self._url.host or ""):
             raise PermanentUsageError(f"the setting AUTOLABEL_LEDGER is off: {_NEEDED}")
         self._ahead_s = time.time() - time.monotonic()
 
@@ -93,7 +95,8 @@ class PostgresServer:
     def engine(self) -> sa.Engine:
         waits, rules = (" ".join(f"-c {key}={value}" for key, value in part.items()) for part in (_WAITS, _RULES))
         options = f"{waits} {self._url.query.get('options', '')} {rules}"
-        own = {"connect_timeout": CONNECT_S, **_KEEPALIVES, "application_name": "autolabel", **self._url.query}
+        given = {key: value if isinstance(value, str) else ",".join(value) for key, value in self._url.query.items()}
+        own = {"connect_timeout": CONNECT_S, **_KEEPALIVES, "application_name": "autolabel", **given}
         engine = sa.create_engine(
             self._url.set(drivername="postgresql+psycopg", query={}),
             connect_args={**own, "options": options},
@@ -173,4 +176,4 @@ class PostgresServer:
         )
 
 
-_NEEDED = "an address like postgresql://user:password@host/database is needed"
+_NEEDED = "an address like postgresql://user@host/database is needed, signs in a password written as %40 and the like"

@@ -212,7 +212,15 @@ def test_trouble_with_the_server_is_one_line_that_names_it_and_no_password(troub
 
 
 @pytest.mark.parametrize(
-    "url", ["", "canary", "mysql://u:canary@h/db", "postgresql://u:canary@h", "postgresql://u:canary@h:port/db"]
+    "url",
+    [
+        "",
+        "canary",
+        "mysql://u:canary@h/db",
+        "postgresql://u:canary@h",
+        "postgresql://u:canary@h:port/db",
+        "postgresql://u:can@canary@h/db",
+    ],
 )
 def test_an_address_that_is_none_is_refused_without_telling_it(url: str) -> None:
     with pytest.raises(PermanentUsageError, match="AUTOLABEL_LEDGER is off") as found:

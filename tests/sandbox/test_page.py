@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -26,29 +26,31 @@ IDLE = {"running": None, "since_s": None, "child_pid": None, "queued": 0}
 
 
 @contextmanager
-def serving(app: FastAPI, listener: socket.socket) -> Iterator[None]:
-    """An application that is served by a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
+def serving(make_app: Callable[[int], FastAPI]) -> Iterator[str]:
+    """The address of an application that is made for a port and served by a thread."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(make_app(port), log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager
 def page_of(overview: Overview, home: Path) -> Iterator[str]:
-    """Its address."""
-    app = FastAPI()
-    with closing(overview), closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
+    def make_app(port: int) -> FastAPI:
+        app = FastAPI()
         app.include_router(operator_router(overview, home, lambda: IDLE, lambda: CALLS, port))
-        with serving(app, listener):
-            yield f"http://127.0.0.1:{port}"
+        return app
+
+    with closing(overview), serving(make_app) as address:
+        yield address
 
 
 def test_after_a_push_the_page_shows_it_and_leads_to_its_report(push: Command, tmp_path: Path) -> None:
@@ -88,6 +90,6 @@ def test_the_browser_would_complain_of_a_script_or_of_anything_from_elsewhere(tm
     app = FastAPI()
     bad = "<img src='http://elsewhere.example/a.png'><script>alert(1)</script>"
     app.get("/")(lambda: Response(bad, media_type="text/html", headers=SAFE))
-    with serving(app) as address:
+    with serving(lambda port: app) as address:
         page = open_in_browser(f"{address}/", tmp_path / "page.png", (800, 600))
     assert [word for line in page.console for word in ("image", "script") if word in line] == ["image", "script"]
