@@ -72,7 +72,8 @@ class Dispatcher:
 
     Wakes are by project and place, runs by project: one run settles all wakes of its project that were owed when it
     began, and what is asked for meanwhile is still owed afterwards. The project comes first that was served longest
-    ago, so that none waits behind another that is asked for all the time, or that fails again and again.
+    ago, so that none waits behind another that is asked for all the time, or that fails again and again; looking up
+    places takes turns with them as one project would.
 
     - `allowed`: the projects that may be served.
     - `idle_s`: how long the runner keeps its process, with its models, without anything to do.
@@ -153,7 +154,7 @@ class Dispatcher:
             if self._runner.pid is not None and self._clock() - self._served_s >= self._idle_s:
                 self._runner.close()
             return False
-        key = min(due, key=lambda key: self._turns.get(key, 0))
+        key = min(due, key=lambda key: [self._turns.get(of, 0) for of in (due[key][0].hint.project_hash, key)])
         self._serve(key, due[key])
         return True
 
@@ -172,7 +173,7 @@ class Dispatcher:
                 logger.warning("a wake is dropped: AUTOLABEL_PROJECTS names its project no more", project=key)
                 self._settle(wakes)
                 return
-            self._turns[key] = next(self._turn)
+        self._turns[hint.project_hash] = self._turns[key] = next(self._turn)
         self._running = (hint.project_hash, self._clock()) if hint.project_hash else None
         try:
             outcome = self._runner.ask(hint)

@@ -120,6 +120,14 @@ def test_a_project_that_is_asked_for_all_the_time_does_not_starve_the_others(des
     assert set(asked) == {A, B, C}
 
 
+def test_places_that_are_asked_for_all_the_time_do_not_starve_the_projects(desk: Desk) -> None:
+    desk.ask("dataset/one", "folder/two", f"{A}/stage", f"{B}/stage")
+    desk.runner.meanwhile = lambda: desk.ask("dataset/one", "folder/two")
+    asked = desk.steps(most=6)
+    assert asked[:3] == ["dataset/one", A, B]
+    assert set(asked[3:]) == {"dataset/one", "folder/two"}
+
+
 def test_a_run_whose_time_was_up_goes_on_after_the_other_projects(desk: Desk) -> None:
     desk.ask(f"{A}/stage", f"{B}/stage")
     desk.runner.ends = {A: AGAIN}
