@@ -168,11 +168,10 @@ class Dispatcher:
 
     def _serve(self, key: str, wakes: Sequence[Wake]) -> None:
         hint = wakes[0].hint
-        if hint.project_hash:
-            if hint.project_hash not in self._allowed:
-                logger.warning("a wake is dropped: AUTOLABEL_PROJECTS names its project no more", project=key)
-                self._settle(wakes)
-                return
+        if hint.project_hash and hint.project_hash not in self._allowed:
+            logger.warning("a wake is dropped: AUTOLABEL_PROJECTS names its project no more", project=key)
+            self._settle(wakes)
+            return
         self._turns[hint.project_hash] = self._turns[key] = next(self._turn)
         self._running = (hint.project_hash, self._clock()) if hint.project_hash else None
         try:
