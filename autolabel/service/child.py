@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from autolabel.bootstrap import Warm, ssh_key
-from autolabel.errors import AutolabelError, Interrupted, TransientError
+from autolabel.errors import AutolabelError, Interrupted, TransientBusyError
 from autolabel.home import open_looks
 from autolabel.logs import get_logger, install, keep
 from autolabel.looks import Look
@@ -165,11 +165,16 @@ def _answered(settings: Settings, hint: Hint, warm: Warm) -> Outcome:
             return _outcome(run_once(settings, hint.project_hash, CALLER, warm=warm))
         found = find_holders(settings.domain, ssh_key(settings), settings.projects, hint.place)
         return Outcome(Verdict.DONE, projects=found)
-    except AutolabelError as error:
-        return Outcome(Verdict.LATER if isinstance(error, TransientError) else Verdict.FAILED, str(error))
+    except AutolabelError as error:  # a permanent one too: an operator may be mending what it tells of
+        return Outcome(Verdict.BUSY if _is_busy(error) else Verdict.LATER, str(error))
     except Exception:
         logger.exception("this is a bug; nothing is lost, and the run is tried again in a fresh process")
         sys.exit(1)
+
+
+def _is_busy(error: AutolabelError) -> bool:
+    """Whether another run, or a command that does something else, holds the project: see `hold_for`."""
+    return any(isinstance(one, TransientBusyError) for one in (error, error.__context__))
 
 
 def _outcome(ended: Ended) -> Outcome:
