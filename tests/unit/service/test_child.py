@@ -15,8 +15,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from autolabel.errors import TransientError
 from autolabel.home import open_looks
-from autolabel.service.child import SyncChild
+from autolabel.locks import hold, hold_for
+from autolabel.running import Ended
+from autolabel.service.child import SLICE_MINUTES, SyncChild, is_busy, outcome_of
 from autolabel.service.dispatch import Verdict
 from autolabel.settings import Settings
 from autolabel.wakes import Hint
@@ -77,3 +80,34 @@ def test_a_process_that_ends_without_an_answer_leaves_the_hint_for_later(tmp_pat
         assert child.pid is None
     with closing(open_looks(settings)) as looks:
         assert looks.all() == []  # no project is to blame
+
+
+@pytest.mark.parametrize("work", ["run", "undo"])
+def test_a_project_that_another_command_holds_is_busy_whatever_that_one_does(tmp_path: Path, work: str) -> None:
+    lock = tmp_path / "lock"
+    with (
+        hold(lock, f"{work}, another"),
+        pytest.raises(TransientError) as raised,
+        hold_for("run", hold(lock, "run, ours")),
+    ):
+        pass
+    assert is_busy(raised.value)
+    assert not is_busy(TransientError("no answer"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [({"labelled": 1}, Verdict.AGAIN), ({"inferred_frames": 32}, Verdict.AGAIN), ({}, Verdict.LATER)],
+)
+def test_a_run_whose_time_is_up_goes_on_at_once_only_where_it_got_on(
+    counts: dict[str, int], verdict: Verdict
+) -> None:
+    nothing = {"run": "one", "labelled": 0, "empty": 0, "inferred_frames": 0, "pending": 5}
+    summary = nothing | counts | {"held_back": {"max_minutes": 5}}
+    assert outcome_of(Ended("title", summary)).verdict == verdict
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, SLICE_MINUTES), (50.0, 50.0)])
+def test_a_run_gets_a_slice_of_time_where_none_is_set(tmp_path: Path, given: float | None, taken: float) -> None:
+    settings = settings_with(NO_KEY, tmp_path).model_copy(update={"max_minutes": given})
+    assert SyncChild(settings, threading.Event()).settings.max_minutes == taken
