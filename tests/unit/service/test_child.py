@@ -21,7 +21,7 @@ from autolabel.locks import hold, hold_for
 from autolabel.running import Ended
 from autolabel.service.child import SLICE_MINUTES, SyncChild, is_busy, outcome_of
 from autolabel.service.dispatch import Verdict
-from autolabel.settings import Settings
+from autolabel.settings import Settings, forget_secrets, read_settings
 from autolabel.wakes import Hint
 
 PROJECT = "aaaaaaaa-0000-0000-0000-000000000000"
@@ -49,12 +49,22 @@ def test_an_error_comes_back_as_words_and_the_process_stays(child: SyncChild) ->
     assert child.pid == first
 
 
-def test_no_secret_is_in_the_arguments_or_the_environment_of_the_process(child: SyncChild) -> None:
-    child.ask(Hint(PROJECT, "stage"))
-    process = psutil.Process(child.pid)
-    shown = " ".join([*process.cmdline(), *process.environ().values()])
-    assert NO_KEY not in shown
-    assert "a-webhook-secret" not in shown
+def test_no_secret_is_in_the_arguments_or_the_environment_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to = {"ENCORD_SSH_KEY": NO_KEY, "Encord_Webhook_Secret": "one-secret", "autolabel_bucket_secret": "another"}
+    for name, value in {**set_to, "AUTOLABEL_HOME": str(tmp_path), "CANARY": "a-canary"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings(env_file=None)
+    assert settings.webhook_secret
+    assert settings.bucket_secret
+    forget_secrets()
+    with closing(SyncChild(settings, threading.Event())) as child:
+        child.ask(Hint(PROJECT, "stage"))
+        process = psutil.Process(child.pid)
+        shown = [*process.cmdline(), *process.environ().values()]
+    assert "a-canary" in shown
+    assert not [secret for secret in set_to.values() if secret in " ".join(shown)]
 
 
 def test_a_process_that_died_while_it_had_nothing_to_do_is_no_projects_fault(child: SyncChild) -> None:
