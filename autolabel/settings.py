@@ -37,9 +37,9 @@ def _named(path: str | Path) -> str | Path:
     return path
 
 
-def _absolute(path: Path) -> Path:
+def _absolute(path: Path | None) -> Path | None:
     """The same place whichever folder a command is called from."""
-    return path.expanduser().absolute()
+    return path.expanduser().absolute() if path else None
 
 
 def _hashes(given: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         validation_alias="ENCORD_WEBHOOK_SECRET",
         description="What Encord signs webhooks with; several, with blanks between, while one is replaced.",
     )
-    webhook_secret_file: Path | None = Field(
+    webhook_secret_file: Annotated[Path | None, AfterValidator(_absolute)] = Field(
         None,
         validation_alias="ENCORD_WEBHOOK_SECRET_FILE",
         description="File with these secrets, one a line; read again when it changes.",
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     bucket_secret: SecretStr | None = Field(
         None, description="What your own function signs bucket events with (Standard Webhooks, whsec_...)."
     )
-    bucket_secret_file: Path | None = Field(
+    bucket_secret_file: Annotated[Path | None, AfterValidator(_absolute)] = Field(
         None, description="File with these secrets, one a line; read again when it changes."
     )
     report_images: bool = Field(True, description="Whether reports show pictures; off keeps people's frames out.")
@@ -169,9 +169,12 @@ def read_settings(env_file: str | None = ENV_FILE) -> Settings:
 
 
 def forget_secrets() -> None:
-    """Take them out of the environment, once they are read: no child of this process needs them there."""
-    for name in SECRETS:
-        os.environ.pop(name, None)
+    """Take them out of the environment, once they are read: no child of this process needs them there.
+
+    In whatever case they were written, as they are read. PGPASSWORD stays: libpq reads it here and in the children.
+    """
+    for name in [name for name in os.environ if name.upper() in SECRETS]:
+        del os.environ[name]
 
 
 def _strays(env_file: str | None) -> Iterator[str]:

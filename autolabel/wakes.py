@@ -96,9 +96,10 @@ class Wakes:
             db.execute(INBOX.delete().where(INBOX.c.at < self._clock() - KEEP_CALLS_S))
 
     def put_off(self, wake: Wake, delay_s: float) -> None:
-        """No run came of it: it stays owed, and is tried again after a while."""
+        """No run came of it: it stays owed, and is tried again after a while, unless another run has settled it."""
         with self._database.write() as db:
-            db.execute(WAKE.update().where(_of(wake.hint)).values(not_before=self._clock() + delay_s))
+            later = WAKE.update().where(_of(wake.hint), WAKE.c.served < wake.requested)
+            db.execute(later.values(not_before=self._clock() + delay_s))
 
 
 def _of(hint: Hint) -> sa.ColumnElement[bool]:

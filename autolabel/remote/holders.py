@@ -17,13 +17,14 @@ logger = logging.getLogger(__name__)
 def find_holders(domain: str, ssh_key: str, projects: Sequence[str], place: str) -> tuple[str, ...]:
     """Those of `projects` that hold a place: `dataset/HASH`, or `folder/UUID` for the dataset behind which it stands.
 
-    A project that this key may not see holds nothing. Raises TransientError where the platform is out of reach.
+    A project that this key may not see is passed over. Raises PermanentAccessError or PermanentNotFoundError where it
+    may see none of them, TransientError where the platform is out of reach.
     """
     wire.install(wire.Line())
     client = make_client(domain, ssh_key)
     kind, _, name = place.partition("/")
     wanted = {name} if kind == "dataset" else _filled_by(client, name)
-    return tuple(project for project in projects if wanted and wanted & _datasets(client, project))
+    return tuple(project for project, held in _datasets(client, projects if wanted else ()) if wanted & held)
 
 
 @retrying
@@ -34,12 +35,18 @@ def _filled_by(client: EncordUserClient, folder_uuid: str) -> frozenset[str]:
     return frozenset(one.dataset_hash for one in listed if str(one.backing_folder_uuid) == folder_uuid)
 
 
-def _datasets(client: EncordUserClient, project_hash: str) -> frozenset[str]:
-    try:
-        return _listed(client, project_hash)
-    except (PermanentAccessError, PermanentNotFoundError) as error:
-        logger.warning("project %s is passed over: %s", project_hash, error)
-        return frozenset()
+def _datasets(client: EncordUserClient, projects: Sequence[str]) -> list[tuple[str, frozenset[str]]]:
+    """Of each project that can be looked at."""
+    found, refused = [], None
+    for project_hash in projects:
+        try:
+            found.append((project_hash, _listed(client, project_hash)))
+        except (PermanentAccessError, PermanentNotFoundError) as error:
+            logger.warning("project %s is passed over: %s", project_hash, error)
+            refused = error
+    if refused is not None and not found:
+        raise refused
+    return found
 
 
 @retrying

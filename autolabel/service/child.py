@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from autolabel.bootstrap import Warm, ssh_key
-from autolabel.errors import AutolabelError, Interrupted, TransientError
+from autolabel.errors import AutolabelError, Interrupted, TransientBusyError
 from autolabel.home import open_looks
 from autolabel.logs import get_logger, install, keep
 from autolabel.looks import Look
@@ -28,6 +28,8 @@ logger = get_logger(__name__)
 
 CALLER = Caller("webhook")
 WATCH_S = 0.2
+SLICE_MINUTES = 15.0
+"""A run goes on after the other projects' where AUTOLABEL_MAX_MINUTES sets no time."""
 STOP_TIMEOUT_S = 30.0
 KILL_TIMEOUT_S = 10.0
 ORPHAN_S = 5.0
@@ -35,10 +37,14 @@ ORPHAN_S = 5.0
 
 
 class SyncChild:
-    """A `Runner` in a spawned process, started at the first hint, and again after its end or death."""
+    """A `Runner` in a spawned process, started at the first hint, and again after its end or death.
+
+    `settings`: those of its runs.
+    """
 
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
-        self._settings = settings.model_copy(update={"webhook_secret": None, "bucket_secret": None})
+        own = {"webhook_secret": None, "bucket_secret": None, "max_minutes": settings.max_minutes or SLICE_MINUTES}
+        self.settings = settings.model_copy(update=own)
         self._stopping = stopping
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
@@ -63,7 +69,7 @@ class SyncChild:
         if self._process is not None and not self._process.is_alive():
             self.close()
         if self._process is None or self._pipe is None:
-            self._process, self._pipe = _start(self._settings)
+            self._process, self._pipe = _start(self.settings)
         return self._process, self._pipe
 
     def _answer(self, process: SpawnProcess, pipe: Connection) -> Outcome:
@@ -89,7 +95,7 @@ class SyncChild:
     def _note(self, hint: Hint, message: str) -> None:
         """A run that died could not say so."""
         if hint.project_hash:
-            with suppress(AutolabelError), closing(open_looks(self._settings)) as looks:
+            with suppress(AutolabelError), closing(open_looks(self.settings)) as looks:
                 looks.note(Look(hint.project_hash, CALLER.name, error=message))
 
     def close(self) -> None:
@@ -162,20 +168,27 @@ def _answered(settings: Settings, hint: Hint, warm: Warm) -> Outcome:
 
     try:
         if hint.project_hash:
-            return _outcome(run_once(settings, hint.project_hash, CALLER, warm=warm))
+            return outcome_of(run_once(settings, hint.project_hash, CALLER, warm=warm))
         found = find_holders(settings.domain, ssh_key(settings), settings.projects, hint.place)
         return Outcome(Verdict.DONE, projects=found)
-    except AutolabelError as error:
-        return Outcome(Verdict.LATER if isinstance(error, TransientError) else Verdict.FAILED, str(error))
+    except AutolabelError as error:  # a permanent one too: an operator may be mending what it tells of
+        return Outcome(Verdict.BUSY if is_busy(error) else Verdict.LATER, str(error))
     except Exception:
         logger.exception("this is a bug; nothing is lost, and the run is tried again in a fresh process")
         sys.exit(1)
 
 
-def _outcome(ended: Ended) -> Outcome:
+def is_busy(error: AutolabelError) -> bool:
+    """Whether another run, or a command that does something else, holds the project: see `hold_for`."""
+    return any(isinstance(one, TransientBusyError) for one in (error, error.__context__))
+
+
+def outcome_of(ended: Ended) -> Outcome:
+    """A run whose time is up before it got anywhere is not begun anew at once: the next would fare no better."""
     summary = ended.summary or {}
     if "max_minutes" in summary.get("held_back", {}):
-        return Outcome(Verdict.AGAIN, f"run {summary['run']}: its time was up")
+        got_on = any(summary[count] for count in ("labelled", "empty", "inferred_frames"))
+        return Outcome(Verdict.AGAIN if got_on else Verdict.LATER, f"run {summary['run']}: its time was up")
     if ended.exit_code == EXIT_LATER:
         return Outcome(Verdict.LATER, f"run {summary['run']}: {summary['pending']} label rows wait for the next one")
     return Outcome(Verdict.DONE, f"run {summary['run']}" if summary else "nothing to do")

@@ -22,15 +22,17 @@ POLL_S = 2.0
 """How often the ledger is looked at unasked: for what other hosts stored there, and what is to be tried again."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 30.0, 900.0
 MOST_DOUBLINGS = 8
+LONGEST_RUN_S = 12 * 3600.0
+"""A run that is under way for longer is told as trouble."""
 
 
 class Verdict(StrEnum):
     """What becomes of the wakes that a run was for."""
 
     DONE = "done"  # they are settled
-    FAILED = "failed"  # these too: trying again changes nothing, unless somebody asks anew
     AGAIN = "again"  # its time was up while rows waited: another run is owed, after the other projects'
-    LATER = "later"  # they stay owed, and are tried again after a while
+    LATER = "later"  # they stay owed, and are tried again after ever longer waits
+    BUSY = "busy"  # another run holds the project: they stay owed, and are tried again after a short wait
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Dispatcher:
 
     Wakes are by project and place, runs by project: one run settles all wakes of its project that were owed when it
     began, and what is asked for meanwhile is still owed afterwards. The project comes first that was served longest
-    ago, so that none waits behind another that is asked for all the time, or that fails again and again.
+    ago, so that none waits behind another that is asked for all the time, or that fails again and again; looking up
+    places takes turns with them as one project would.
 
     - `allowed`: the projects that may be served.
     - `idle_s`: how long the runner keeps its process, with its models, without anything to do.
@@ -122,7 +125,12 @@ class Dispatcher:
 
     def is_ready(self) -> str | None:
         """Why nothing is being served, in one line; None where all is well."""
-        return self._trouble if self._thread.is_alive() else "no thread serves what is owed"
+        if not self._thread.is_alive():
+            return "no thread serves what is owed"
+        running = self._running
+        if running is not None and self._clock() - running[1] > LONGEST_RUN_S:
+            return f"a run has been under way for more than {LONGEST_RUN_S / 3600:.0f} hours"
+        return self._trouble
 
     def _work(self) -> None:
         try:
@@ -153,7 +161,7 @@ class Dispatcher:
             if self._runner.pid is not None and self._clock() - self._served_s >= self._idle_s:
                 self._runner.close()
             return False
-        key = min(due, key=lambda key: self._turns.get(key, 0))
+        key = min(due, key=lambda key: [self._turns.get(of, 0) for of in (due[key][0].hint.project_hash, key)])
         self._serve(key, due[key])
         return True
 
@@ -167,12 +175,11 @@ class Dispatcher:
 
     def _serve(self, key: str, wakes: Sequence[Wake]) -> None:
         hint = wakes[0].hint
-        if hint.project_hash:
-            if hint.project_hash not in self._allowed:
-                logger.warning("a wake is dropped: AUTOLABEL_PROJECTS names its project no more", project=key)
-                self._settle(wakes)
-                return
-            self._turns[key] = next(self._turn)
+        if hint.project_hash and hint.project_hash not in self._allowed:
+            logger.warning("a wake is dropped: AUTOLABEL_PROJECTS names its project no more", project=key)
+            self._settle(wakes)
+            return
+        self._turns[hint.project_hash] = self._turns[key] = next(self._turn)
         self._running = (hint.project_hash, self._clock()) if hint.project_hash else None
         try:
             outcome = self._runner.ask(hint)
@@ -182,8 +189,8 @@ class Dispatcher:
         self._follow(key, wakes, outcome)
 
     def _follow(self, key: str, wakes: Sequence[Wake], outcome: Outcome) -> None:
-        if outcome.verdict == Verdict.LATER:
-            self._put_off(key, wakes)
+        if outcome.verdict in (Verdict.LATER, Verdict.BUSY):
+            self._put_off(key, wakes, outcome.verdict)
             return
         self._delays.pop(key, None)
         hint = wakes[0].hint
@@ -195,10 +202,13 @@ class Dispatcher:
             self._wakes.request(hint)
         self._settle(wakes)
 
-    def _put_off(self, key: str, wakes: Sequence[Wake]) -> None:
-        failures = self._delays.get(key, _Delay()).failures
-        delay_s = min(FIRST_DELAY_S * 2 ** min(failures, MOST_DOUBLINGS), LONGEST_DELAY_S)
-        self._delays[key] = _Delay(failures + 1, self._clock() + delay_s)
+    def _put_off(self, key: str, wakes: Sequence[Wake], verdict: Verdict) -> None:
+        """That another run holds the project is no failure."""
+        failures, delay_s = self._delays.get(key, _Delay()).failures, FIRST_DELAY_S
+        if verdict == Verdict.LATER:
+            delay_s = min(FIRST_DELAY_S * 2 ** min(failures, MOST_DOUBLINGS), LONGEST_DELAY_S)
+            failures += 1
+        self._delays[key] = _Delay(failures, self._clock() + delay_s)
         for wake in wakes:
             self._wakes.put_off(wake, delay_s)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -14,8 +15,10 @@ from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autolabel.bootstrap import ssh_key
 from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
@@ -64,7 +67,9 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
         where = f"http://{f'[{host}]' if ':' in host else host}:{here}"
         told = f"serving on {where}; the operator's page, for this machine alone: http://{LOOPBACK}:{page_port}"
         with _application(settings, secrets, page_port) as app:
-            asyncio.run(_Server(_config(app), lambda: say(told)).serve(sockets=[listener, page]))
+            asyncio.run(_Server(config_for(app), lambda: say(told)).serve(sockets=[listener, page]))
+            for number in (SIGTERM, SIGINT):  # a second one must not break into the giving back of rows
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
@@ -125,11 +130,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def config_for(app: FastAPI) -> uvicorn.Config:
     """Peers are taken for what they are: no header of theirs says where they come from."""
     return uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         access_log=False,
         log_config=None,
@@ -140,6 +145,25 @@ def _config(app: FastAPI) -> uvicorn.Config:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_ANSWERS_S,
     )
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 whose keep-alive time also holds for a new connection, and until the whole head of a request is there.
+
+    Else connections that say nothing, or next to nothing, would take the room of those that do.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        timer, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self.timeout_keep_alive_task = timer
+        elif timer is not None:
+            timer.cancel()
 
 
 class _Server(uvicorn.Server):

@@ -10,6 +10,7 @@ from encord import EncordUserClient
 from encord.objects import OntologyStructure
 from encord.orm.dataset import StorageLocation
 
+from autolabel.errors import PermanentNotFoundError
 from autolabel.remote.holders import find_holders
 from sandbox.conftest import RunningSandbox, Start
 
@@ -52,3 +53,9 @@ def test_nobody_holds_what_the_platform_does_not_know(library: Library) -> None:
 
 def test_a_project_that_is_gone_hides_no_other(library: Library) -> None:
     assert library.holders(f"dataset/{library.datasets[0].dataset_hash}", str(uuid4())) == (library.first,)
+
+
+def test_that_no_project_can_be_looked_at_is_an_error_and_not_that_nobody_holds_the_place(library: Library) -> None:
+    key, place = Path(library.sandbox.ssh_key_file).read_text(), f"dataset/{library.datasets[0].dataset_hash}"
+    with pytest.raises(PermanentNotFoundError):
+        find_holders(library.sandbox.domain, key, [str(uuid4()), str(uuid4())], place)

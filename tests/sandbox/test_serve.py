@@ -41,6 +41,14 @@ def until(has_come: Callable[[], Any], limit_s: float = PATIENCE_S) -> Any:
     return found
 
 
+def command_of(process: psutil.Process) -> str:
+    """Nothing of one that is just ending."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 @dataclass
 class Serving:
     """A running `serve`, and what tests ask of it and of its ledger."""
@@ -62,8 +70,8 @@ class Serving:
         with closing(open_wakes(self.settings)) as wakes:
             return wakes.depth()
 
-    def settled(self) -> None:
-        until(lambda: self.depth() == 0)
+    def settled(self, but: int = 0) -> None:
+        until(lambda: self.depth() == but)
 
     def summaries(self) -> list[dict[str, Any]]:
         """Of the runs that have ended, newest first."""
@@ -85,7 +93,7 @@ class Serving:
     def child(self) -> psutil.Process | None:
         """The process that runs projects: its own children are the inference process and what decodes."""
         children = psutil.Process(self.process.pid).children()
-        return next((child for child in children if "spawn_main" in " ".join(child.cmdline())), None)
+        return next((child for child in children if "spawn_main" in command_of(child)), None)
 
     def family(self) -> list[psutil.Process]:
         """Its children and theirs, with multiprocessing's bookkeeper."""
@@ -130,14 +138,14 @@ def test_wakes_and_places_become_labels_by_models_that_stay_loaded_for_a_while(
     with serving(push, AUTOLABEL_PROJECTS=projects, AUTOLABEL_IDLE_S="5") as served:
         served.wake(gone)
         served.wake()
-        served.settled()
+        served.settled(but=1)  # what is gone is asked after again
         assert_same_labels(push.sandbox, undisturbed)
         assert "knows no such thing" in (served.error(gone) or "")
         child = served.child()
         assert child is not None
         held = child.num_fds()
         served.wake("", f"dataset/{add_picture(push, tmp_path)}")
-        served.settled()
+        served.settled(but=1)
         second, first = served.summaries()
         assert (first["labelled"] + first["empty"], second["labelled"] + second["empty"]) == (7, 1)
         assert first["speed"]["stages"]["load"]["busy_s"] > 0
@@ -164,6 +172,17 @@ def test_a_serve_that_is_killed_or_told_to_end_leaves_no_orphans_and_the_next_on
     with serving(push) as served:
         served.settled()
     assert_same_labels(push.sandbox, undisturbed)
+
+
+def test_signals_that_come_again_do_not_break_into_the_giving_back_of_rows(push: Command) -> None:
+    with serving(push) as served:
+        served.in_the_middle_of_a_run()
+        family = served.family()
+        while served.process.poll() is None:
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        assert served.process.returncode == 0
+        assert not psutil.wait_procs(family, ORPHANS_S)[1]
 
 
 def test_a_run_whose_process_dies_stays_owed_and_is_not_tried_again_at_once(

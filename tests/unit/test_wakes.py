@@ -74,8 +74,10 @@ class History(RuleBasedStateMachine):
 
     @rule(wake=taken, delay_s=st.sampled_from([0.0, 5.0, 60.0]))
     def put_off(self, wake: Wake, delay_s: float) -> None:
+        """Late too: what another dispatcher has settled meanwhile is not put off, nor is what comes after it."""
         self._wakes.put_off(wake, delay_s)
-        self._later[wake.hint] = self._now_s[0] + delay_s
+        if wake.requested > self._served[wake.hint]:
+            self._later[wake.hint] = self._now_s[0] + delay_s
 
     @rule(seconds=st.sampled_from([1.0, 10.0, 100.0]))
     def wait(self, seconds: float) -> None:
@@ -118,6 +120,16 @@ def test_a_call_is_known_for_longer_than_its_signature_holds_and_then_forgotten(
         wakes.accept("new", HINTS[0])
         wakes.settle(wakes.owed()[0])
     assert rows(tmp_path) == known
+
+
+def test_what_was_settled_is_not_put_off_by_a_dispatcher_that_comes_late(tmp_path: Path) -> None:
+    with closing(opened(tmp_path, [0.0])) as wakes:
+        wakes.accept("first", HINTS[0])
+        (wake,) = wakes.owed()
+        wakes.settle(wake)
+        wakes.put_off(wake, 900.0)
+        wakes.accept("second", HINTS[0])
+        assert [owed.hint for owed in wakes.owed()] == [HINTS[0]]
 
 
 def rows(folder: Path) -> int:

@@ -15,10 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from autolabel.errors import TransientError
 from autolabel.home import open_looks
-from autolabel.service.child import SyncChild
+from autolabel.locks import hold, hold_for
+from autolabel.running import Ended
+from autolabel.service.child import SLICE_MINUTES, SyncChild, is_busy, outcome_of
 from autolabel.service.dispatch import Verdict
-from autolabel.settings import Settings
+from autolabel.settings import Settings, forget_secrets, read_settings
 from autolabel.wakes import Hint
 
 PROJECT = "aaaaaaaa-0000-0000-0000-000000000000"
@@ -39,19 +42,29 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncChild]:
 
 def test_an_error_comes_back_as_words_and_the_process_stays(child: SyncChild) -> None:
     told = child.ask(Hint(PROJECT, "stage"))
-    assert (told.verdict, "no Ed25519 private key" in told.message) == (Verdict.FAILED, True)
+    assert (told.verdict, "no Ed25519 private key" in told.message) == (Verdict.LATER, True)
     assert child.pid is not None
     first = child.pid
-    assert child.ask(Hint("", "dataset/one")).verdict == Verdict.FAILED
+    assert child.ask(Hint("", "dataset/one")).verdict == Verdict.LATER
     assert child.pid == first
 
 
-def test_no_secret_is_in_the_arguments_or_the_environment_of_the_process(child: SyncChild) -> None:
-    child.ask(Hint(PROJECT, "stage"))
-    process = psutil.Process(child.pid)
-    shown = " ".join([*process.cmdline(), *process.environ().values()])
-    assert NO_KEY not in shown
-    assert "a-webhook-secret" not in shown
+def test_no_secret_is_in_the_arguments_or_the_environment_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_to = {"ENCORD_SSH_KEY": NO_KEY, "Encord_Webhook_Secret": "one-secret", "autolabel_bucket_secret": "another"}
+    for name, value in {**set_to, "AUTOLABEL_HOME": str(tmp_path), "CANARY": "a-canary"}.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings(env_file=None)
+    assert settings.webhook_secret
+    assert settings.bucket_secret
+    forget_secrets()
+    with closing(SyncChild(settings, threading.Event())) as child:
+        child.ask(Hint(PROJECT, "stage"))
+        process = psutil.Process(child.pid)
+        shown = [*process.cmdline(), *process.environ().values()]
+    assert "a-canary" in shown
+    assert not [secret for secret in set_to.values() if secret in " ".join(shown)]
 
 
 def test_a_process_that_died_while_it_had_nothing_to_do_is_no_projects_fault(child: SyncChild) -> None:
@@ -60,7 +73,7 @@ def test_a_process_that_died_while_it_had_nothing_to_do_is_no_projects_fault(chi
     first.kill()
     while first.pid in {one.pid for one in multiprocessing.active_children()}:
         time.sleep(0.01)
-    assert child.ask(Hint(PROJECT, "stage")).verdict == Verdict.FAILED
+    assert child.ask(Hint(PROJECT, "stage")).verdict == Verdict.LATER
     second = psutil.Process(child.pid)
     assert second != first
     child.close()
@@ -77,3 +90,34 @@ def test_a_process_that_ends_without_an_answer_leaves_the_hint_for_later(tmp_pat
         assert child.pid is None
     with closing(open_looks(settings)) as looks:
         assert looks.all() == []  # no project is to blame
+
+
+@pytest.mark.parametrize("work", ["run", "undo"])
+def test_a_project_that_another_command_holds_is_busy_whatever_that_one_does(tmp_path: Path, work: str) -> None:
+    lock = tmp_path / "lock"
+    with (
+        hold(lock, f"{work}, another"),
+        pytest.raises(TransientError) as raised,
+        hold_for("run", hold(lock, "run, ours")),
+    ):
+        pass
+    assert is_busy(raised.value)
+    assert not is_busy(TransientError("no answer"))
+
+
+@pytest.mark.parametrize(
+    ("counts", "verdict"),
+    [({"labelled": 1}, Verdict.AGAIN), ({"inferred_frames": 32}, Verdict.AGAIN), ({}, Verdict.LATER)],
+)
+def test_a_run_whose_time_is_up_goes_on_at_once_only_where_it_got_on(
+    counts: dict[str, int], verdict: Verdict
+) -> None:
+    nothing = {"run": "one", "labelled": 0, "empty": 0, "inferred_frames": 0, "pending": 5}
+    summary = nothing | counts | {"held_back": {"max_minutes": 5}}
+    assert outcome_of(Ended("title", summary)).verdict == verdict
+
+
+@pytest.mark.parametrize(("given", "taken"), [(None, SLICE_MINUTES), (50.0, 50.0)])
+def test_a_run_gets_a_slice_of_time_where_none_is_set(tmp_path: Path, given: float | None, taken: float) -> None:
+    settings = settings_with(NO_KEY, tmp_path).model_copy(update={"max_minutes": given})
+    assert SyncChild(settings, threading.Event()).settings.max_minutes == taken

@@ -17,7 +17,7 @@ from autolabel.service.dispatch import FIRST_DELAY_S, LONGEST_DELAY_S, Dispatche
 from autolabel.wakes import Hint, Wake, Wakes
 
 A, B, C = (f"{letter * 8}-0000-0000-0000-000000000000" for letter in "abc")
-DONE, FAILED, AGAIN, LATER = map(Outcome, Verdict)
+DONE, AGAIN, LATER, BUSY = map(Outcome, Verdict)
 DAY_S = 86400.0
 
 
@@ -120,6 +120,14 @@ def test_a_project_that_is_asked_for_all_the_time_does_not_starve_the_others(des
     assert set(asked) == {A, B, C}
 
 
+def test_places_that_are_asked_for_all_the_time_do_not_starve_the_projects(desk: Desk) -> None:
+    desk.ask("dataset/one", "folder/two", f"{A}/stage", f"{B}/stage")
+    desk.runner.meanwhile = lambda: desk.ask("dataset/one", "folder/two")
+    asked = desk.steps(most=6)
+    assert asked[:3] == ["dataset/one", A, B]
+    assert set(asked[3:]) == {"dataset/one", "folder/two"}
+
+
 def test_a_run_whose_time_was_up_goes_on_after_the_other_projects(desk: Desk) -> None:
     desk.ask(f"{A}/stage", f"{B}/stage")
     desk.runner.ends = {A: AGAIN}
@@ -129,21 +137,13 @@ def test_a_run_whose_time_was_up_goes_on_after_the_other_projects(desk: Desk) ->
     assert desk.wakes.depth() == 0
 
 
-@pytest.mark.parametrize("failing", [LATER, FAILED])
+@pytest.mark.parametrize("failing", [LATER, BUSY])
 def test_a_project_that_fails_stops_no_other(desk: Desk, failing: Outcome) -> None:
     desk.ask(f"{A}/stage", f"{B}/stage")
     desk.runner.ends = {A: failing}
     assert desk.steps() == [A, B]
     desk.ask(f"{B}/stage")
     assert desk.steps() == [B]
-
-
-def test_what_failed_for_good_is_tried_again_when_somebody_asks(desk: Desk) -> None:
-    desk.ask(f"{A}/stage")
-    desk.runner.ends = {A: FAILED}
-    assert (desk.steps(), desk.wakes.depth()) == ([A], 0)
-    desk.ask(f"{A}/stage")
-    assert desk.steps() == [A]
 
 
 def test_what_failed_for_now_stays_owed_and_is_tried_after_ever_longer_waits(desk: Desk) -> None:
@@ -161,6 +161,16 @@ def test_what_failed_for_now_stays_owed_and_is_tried_after_ever_longer_waits(des
     assert waits_s[0] == pytest.approx(FIRST_DELAY_S, abs=15)
     assert waits_s == sorted(waits_s)
     assert waits_s[-1] == pytest.approx(LONGEST_DELAY_S, abs=15)
+
+
+def test_a_project_that_another_run_holds_is_tried_again_soon_however_long_that_run_takes(desk: Desk) -> None:
+    desk.ask(f"{A}/stage")
+    desk.runner.ends = {A: BUSY}
+    for _ in range(8):
+        assert desk.steps() == [A]
+        desk.now_s += FIRST_DELAY_S
+    desk.runner.ends = {}
+    assert (desk.steps(), desk.wakes.depth()) == ([A], 0)
 
 
 def test_hints_do_not_shorten_the_wait_of_a_project_that_failed_for_now(desk: Desk) -> None:
@@ -232,6 +242,22 @@ def test_the_thread_serves_at_once_what_it_is_woken_for_and_ends_with_its_block(
     assert desk.stopping.is_set()
     assert desk.runner.pid is None
     assert desk.dispatcher.is_ready() == "no thread serves what is owed"
+
+
+def test_a_run_that_takes_half_a_day_is_told_as_trouble_until_it_ends(desk: Desk) -> None:
+    told: list[str | None] = []
+
+    def take_long() -> None:
+        for hours in (11, 2):
+            desk.now_s += 3600 * hours
+            told.append(desk.dispatcher.is_ready())
+
+    desk.runner.meanwhile = take_long
+    desk.ask(f"{A}/stage")
+    with desk.dispatcher as dispatcher:
+        until(lambda: desk.wakes.depth() == 0)
+        assert dispatcher.is_ready() is None
+    assert told == [None, "a run has been under way for more than 12 hours"]
 
 
 def test_a_ledger_that_is_locked_is_told_and_outlived(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from autolabel.errors import PermanentUsageError
 from autolabel.service.secrets import GRACE_S, KeyRing, open_secrets
 from autolabel.service.signatures import ENCORD, STANDARD
-from autolabel.settings import Settings
+from autolabel.settings import Settings, read_settings
 
 
 class Clock:
@@ -116,3 +116,11 @@ def test_a_bucket_secret_that_is_none_is_an_error_that_does_not_show_it(tmp_path
     with pytest.raises(PermanentUsageError, match="whsec_<base64> is needed") as in_environment:
         KeyRing(SecretStr("secret-of-mine%"), None, STANDARD)
     assert "of-mine" not in f"{in_file_.value}{in_environment.value}"
+
+
+@pytest.mark.parametrize("name", ["ENCORD_WEBHOOK_SECRET_FILE", "AUTOLABEL_BUCKET_SECRET_FILE"])
+def test_a_file_in_the_users_own_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(name, "~/secrets")
+    settings = read_settings(env_file=None)
+    assert tmp_path / "secrets" in (settings.webhook_secret_file, settings.bucket_secret_file)
