@@ -123,16 +123,17 @@ def _execute(
 def _noting_errors(settings: Settings, project: str, caller: Caller) -> Iterator[dict[str, str]]:
     """A look that ends with an error is noted too, with what is known of it by then: fields of `Look` by name.
 
-    That another run does the work is no error.
+    That another run does the work is none: how it ended is for that run to note.
     """
     known: dict[str, str] = {}
     try:
         yield known
+    except TransientBusyError:
+        raise
     except (Exception, Interrupted) as error:
         text = str(error) or ("interrupted" if isinstance(error, Interrupted) else type(error).__name__)
         with suppress(AutolabelError), closing(open_looks(settings)) as looks:
-            busy = isinstance(error, TransientBusyError)
-            looks.note(Look(project_hash(project), caller.name, **known, error=None if busy else redact(text)))
+            looks.note(Look(project_hash(project), caller.name, **known, error=redact(text)))
         raise
 
 

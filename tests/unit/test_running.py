@@ -21,7 +21,7 @@ from autolabel.errors import (
 )
 from autolabel.home import open_looks
 from autolabel.locks import FileLocks, hold_for
-from autolabel.looks import Looks
+from autolabel.looks import Look, Looks
 from autolabel.running import EXIT_LATER, EXIT_PARTIAL, Caller, Ended, Visit, carry_out, run_once, visit_all
 from autolabel.settings import Settings
 from autolabel.sync import Ports
@@ -105,13 +105,16 @@ def test_a_signal_is_noted_as_what_it_is(make_office: Callable[..., Office]) -> 
     assert office.look()["error"] == "interrupted"
 
 
-def test_that_another_run_does_the_work_is_no_error(make_office: Callable[..., Office]) -> None:
+def test_that_another_run_does_the_work_is_neither_a_success_nor_an_error(
+    make_office: Callable[..., Office],
+) -> None:
     office = make_office()
+    office.looks.note(Look(ONE, "webhook", error="away"))
     work = f"run of recipe {RECIPE.id[:8]} to main"
     lock = FileLocks(office.home).project(ONE, work)
     with hold_for(work, lock), pytest.raises(TransientBusyError):
         office.carry_out()
-    assert (office.look()["error"], office.look()["run_id"], office.ends) == (None, None, [])
+    assert (office.look()["error"], office.look()["succeeded_at"], office.ends) == ("away", None, [])
 
 
 def test_a_run_under_a_daily_cap_has_the_project_for_itself(make_office: Callable[..., Office]) -> None:
