@@ -14,6 +14,7 @@ import typer
 
 from autolabel.cli_models import models
 from autolabel.cli_serve import serve
+from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
@@ -23,8 +24,6 @@ from autolabel.settings import Settings, forget_secrets, read_settings
 if TYPE_CHECKING:
     from autolabel.operate import Step
     from autolabel.plan import Plan
-
-EXIT_PARTIAL = 3
 
 Reference = Annotated[
     bool,

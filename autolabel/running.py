@@ -13,6 +13,7 @@ from typing import Any
 
 from autolabel.album import Album
 from autolabel.bootstrap import Session, Warm, open_session
+from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError, TransientBusyError, exit_code
 from autolabel.home import open_looks, report_folder
 from autolabel.logs import about
@@ -24,7 +25,6 @@ from autolabel.settings import Settings, project_hash
 from autolabel.sync import Run
 from autolabel.tally import Tally
 
-EXIT_PARTIAL = 3
 EXIT_LATER = 75
 
 OnStep = Callable[[Tally], None]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from autolabel.bootstrap import Session
+from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.database import Database
 from autolabel.errors import (
     Interrupted,
@@ -22,7 +23,7 @@ from autolabel.errors import (
 from autolabel.home import open_looks
 from autolabel.locks import FileLocks, hold_for
 from autolabel.looks import Look, Looks
-from autolabel.running import EXIT_LATER, EXIT_PARTIAL, Caller, Ended, Visit, carry_out, run_once, visit_all
+from autolabel.running import EXIT_LATER, Caller, Ended, Visit, carry_out, run_once, visit_all
 from autolabel.settings import Settings
 from autolabel.sync import Ports
 from benches import Bench, rows
