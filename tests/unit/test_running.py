@@ -12,6 +12,7 @@ import pytest
 
 from autolabel.bootstrap import Session
 from autolabel.core.endings import EXIT_PARTIAL
+from autolabel.core.limits import Limit
 from autolabel.database import Database
 from autolabel.errors import (
     Interrupted,
@@ -133,6 +134,17 @@ def test_rows_that_a_limit_holds_back_end_a_run_well_and_others_that_wait_do_not
     assert office.carry_out(max_waiting=1).exit_code == 0
     office.bench.platform.unreadable["row-02"] = TransientServiceError("503")
     assert office.carry_out("run-2", max_waiting=3).exit_code == EXIT_LATER
+
+
+def test_a_run_that_only_infers_what_the_days_cap_then_holds_back_is_no_news(
+    make_office: Callable[..., Office],
+) -> None:
+    office = make_office(ScriptedInference(cars=2))
+    office.bench.push(limit=1)
+    ended = office.carry_out("run-2", max_objects_a_day=3)
+    assert (ended.exit_code, ended.did_work, ended.report) == (0, False, None)
+    assert ended.summary
+    assert ended.summary["held_back"] == {Limit.MAX_OBJECTS_A_DAY: 2}
 
 
 def test_an_error_before_anything_is_opened_is_noted_too(tmp_path: Path) -> None:
