@@ -14,6 +14,7 @@ import typer
 
 from autolabel.cli_models import models
 from autolabel.cli_serve import serve
+from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
 from autolabel.errors import PermanentUsageError
@@ -23,8 +24,6 @@ from autolabel.settings import Settings, forget_secrets, read_settings
 if TYPE_CHECKING:
     from autolabel.operate import Step
     from autolabel.plan import Plan
-
-EXIT_PARTIAL = 3
 
 Reference = Annotated[
     bool,
@@ -174,8 +173,9 @@ def publish(
 
     if not yes and (as_json or not sys.stdin.isatty()):
         raise PermanentUsageError("nobody is here to confirm: give --yes to copy the run's rows to main")
-    with open_run(_settings(None), run) as (session, written):
-        unlimited = {"max_objects_a_day": None, "max_waiting": None}  # which rows these are was said by name
+    unlimited = {"max_objects_a_day": None, "max_waiting": None}  # which rows these are was said by name
+    settings = _settings(None).model_copy(update={"max_minutes": None})
+    with open_run(settings, run) as (session, written):
         options = session.options(destination=Destination.MAIN, only=written, **unlimited)
         plan = session.plan(options)
         if not yes and not typer.confirm(f"Copy {len(plan.todo)} rows to main of {session.project.title!r}?"):
@@ -195,7 +195,7 @@ def status(
     settings = _settings(None)
     with closing(open_overview(settings)) as overview:
         told = {
-            "serving": is_held(settings.home / "locks" / "serve.lock"),
+            "serving": is_held(settings.home / "locks" / "serve.lock") or (None if settings.ledger else False),
             "projects": overview.projects(),
             "queue": dict(overview.owed()),
             "runs": overview.runs(limit=10),

@@ -251,7 +251,7 @@ def print_status(told: Mapping[str, Any]) -> None:
         _print_project(project)
     if unknown := told["queue"].get(""):
         out.print(f"owed: {unknown} look-ups of the projects that hold what a bucket event named")
-    if told["queue"] and not told["serving"]:
+    if told["queue"] and told["serving"] is False:  # None where another host may serve
         out.print("`autolabel serve` does not run here, so nothing that is owed is begun")
     out.print()
     for run in told["runs"]:

@@ -12,17 +12,18 @@ from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 
-import sqlalchemy as sa
 from pydantic import SecretStr
 
 from autolabel.bootstrap import check_ontology, read_project, ssh_key
 from autolabel.core.endings import WORRYING_RUNS, worrying
 from autolabel.core.lint import Finding, Severity
 from autolabel.core.rows import Project
-from autolabel.errors import AutolabelError, PermanentNotFoundError
+from autolabel.errors import AutolabelError, PermanentNotFoundError, PermanentUsageError
 from autolabel.home import open_overview
 from autolabel.recipe import ModelChoice, load_config
 from autolabel.routes import choose_pathways, find_agent_stage
+from autolabel.service.secrets import KeyRing
+from autolabel.service.signatures import ENCORD, STANDARD, Scheme
 from autolabel.settings import Settings, project_hash
 from autolabel.sync import GUARD_ROWS
 
@@ -96,9 +97,10 @@ def check_key(settings: Settings) -> Check:
 def check_ledger(settings: Settings) -> Check:
     """Where it is, and that it can be opened. Raises PermanentLedgerError, TransientLedgerError."""
     if settings.ledger is not None:
+        from autolabel.postgres import PostgresServer
+
         open_overview(settings).close()
-        url = sa.make_url(settings.ledger.get_secret_value())
-        return _ok("ledger", f"Postgres, database {url.database} on {url.host or 'this machine'}")
+        return _ok("ledger", f"Postgres, database {PostgresServer(settings.ledger)}")
     path = settings.home / "ledger.sqlite"
     if not path.exists():
         return _ok("ledger", f"SQLite, {path}, made by the first run")
@@ -107,13 +109,13 @@ def check_ledger(settings: Settings) -> Check:
 
 
 def check_runs(settings: Settings, project: str | None) -> Iterator[Check]:
-    """The project given, or all of the settings and the ledger. Raises as `check_ledger` does."""
+    """The project given, else those of the settings, else all of the ledger. Raises as `check_ledger` does."""
     if settings.ledger is None and not (settings.home / "ledger.sqlite").exists():
         yield _ok("runs", "none yet")
         return
     with closing(open_overview(settings)) as overview:
         titles = overview.titles()
-        projects = [project_hash(project)] if project else list(dict.fromkeys((*settings.projects, *titles)))
+        projects = [project_hash(project)] if project else settings.projects or list(titles)
         found = {key: worrying(overview.endings(key, RUNS_LOOKED_AT)) for key in projects}
     for key, runs in found.items():
         if runs:
@@ -129,23 +131,21 @@ def check_unattended(settings: Settings) -> Iterator[Check]:
     """Which projects are served unattended, and the secrets of what wakes the service."""
     unset = "none: `push --all` and webhooks serve what AUTOLABEL_PROJECTS names"
     yield _ok("projects", ", ".join(settings.projects) or unset)
-    for about, name, value, path in (
-        ("webhook secret", "ENCORD_WEBHOOK_SECRET", settings.webhook_secret, settings.webhook_secret_file),
-        ("bucket secret", "AUTOLABEL_BUCKET_SECRET", settings.bucket_secret, settings.bucket_secret_file),
-    ):
-        yield check_secret(about, name, value, path)
+    encord = "ENCORD_WEBHOOK_SECRET", settings.webhook_secret, settings.webhook_secret_file, ENCORD
+    bucket = "AUTOLABEL_BUCKET_SECRET", settings.bucket_secret, settings.bucket_secret_file, STANDARD
+    yield check_secret("webhook secret", *encord)
+    yield check_secret("bucket secret", *bucket)
 
 
-def check_secret(about: str, name: str, value: SecretStr | None, path: Path | None) -> Check:
-    """Set, to be read, and nobody else's to read; never what it is."""
+def check_secret(about: str, name: str, value: SecretStr | None, path: Path | None, scheme: Scheme) -> Check:
+    """What `serve` can use, and nobody else's to read; never what it is."""
+    try:
+        KeyRing(value, path, scheme)
+    except PermanentUsageError as error:
+        return Check(Level.FAIL, about, f"{error}; set {name}, or {name}_FILE to a file with one secret a line")
     if path is None:
         return _ok(about, f"from {name}" if value else f"none, so `serve` takes no such calls; {name}_FILE names one")
-    try:
-        mode, is_empty = path.expanduser().stat().st_mode & 0o777, not path.expanduser().read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        return Check(Level.FAIL, about, f"{path} cannot be read ({type(error).__name__}): set {name}_FILE")
-    if is_empty:
-        return Check(Level.FAIL, about, f"{path} is empty: put the secret there, one a line")
+    mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         return Check(Level.WARN, about, f"{path} has mode {mode:o}, so others can read it: chmod 600 {path}")
     return _ok(about, f"{path}, mode {mode:o}")

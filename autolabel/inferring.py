@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from autolabel.core.assemble import Assembly, Instance, assemble
+from autolabel.core.assemble import Instance
 from autolabel.core.rows import LabelRow, Reason
 from autolabel.core.sampling import sample
 from autolabel.engine import STRIKES, Asking, Batch, Part, ask_alone, in_batches, prefetch
@@ -24,13 +24,12 @@ from autolabel.errors import (
     TransientOutageError,
 )
 from autolabel.ledger import Ledger
-from autolabel.plan import Options
+from autolabel.plan import Options, assemble_stored
 from autolabel.protocols import Clip, ClipAnswer, ClipFailure, Inference
 from autolabel.recipe import Recipe
 from autolabel.stages import Meter, Stage
 from autolabel.states import Chunk, Job, Record, State
 from autolabel.tally import OVERTAKEN, Tally
-from autolabel.tracking import BoxTracker, by_class
 
 BLANK_PX = 640
 CHUNK_FRAMES = 32
@@ -362,13 +361,6 @@ class Inferring:
         for clip in self.clips.pop(row.data_hash, []):
             self._asking.settle()
             clip.path.unlink(missing_ok=True)
-
-
-def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
-    """What the stored detections of a row come to; `samples_per_second`: of a video, None for pictures."""
-    follow = None if samples_per_second is None else by_class(partial(BoxTracker, samples_per_second))
-    min_track = recipe.config.min_track if follow else 1
-    return assemble(ledger.detections(recipe.id, data_hash), recipe.shapes, recipe.id, data_hash, follow, min_track)
 
 
 def _deaths(record: Record | None) -> int:

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,11 @@ from autolabel.redaction import GONE, CleanEvent, redact
 
 KEEP_DAYS = 30
 DEEPEST = 4
+LONGEST = 4000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_ABOUT: dict[str, str] = {}
+_about: Mapping[str, str] = {}
+"""Never changed, only replaced: another thread may be reading it."""
+_ADDRESS_AT_END = re.compile(r"://[^\s'\"]*\Z")
 _OURS = logging.getLogger("autolabel")
 
 Event = MutableMapping[str, Any]
@@ -58,7 +61,12 @@ def install(level: int = logging.WARNING) -> None:
 
 
 def keep(home: Path) -> None:
-    """Also write every line to `home`/logs, into the day's file; those of the last KEEP_DAYS stay."""
+    """Also write every line to `home`/logs, into the day's file; those of the last KEEP_DAYS stay.
+
+    A home that is not there yet is made, for its owner alone.
+    """
+    with suppress(OSError):  # whoever needs it says so
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
     in_file = _DayFiles(home / "logs")
     in_file.setFormatter(_formatter(is_human=False))
     logging.getLogger().addHandler(in_file)
@@ -68,13 +76,12 @@ def keep(home: Path) -> None:
 @contextmanager
 def about(**names: str) -> Iterator[None]:
     """What all lines of this process speak of meanwhile, from any thread: the run, the project."""
-    before = dict(_ABOUT)
-    _ABOUT.update(names)
+    global _about
+    before, _about = _about, {**_about, **names}
     try:
         yield
     finally:
-        _ABOUT.clear()
-        _ABOUT.update(before)
+        _about = before
 
 
 class _DayFiles(logging.Handler):
@@ -128,7 +135,7 @@ def _stamp(_logger: Any, _method: str, event: Event) -> Event:
     record = event.get("_record")
     moment = datetime.fromtimestamp(record.created, UTC) if record else datetime.now(UTC)
     event["timestamp"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    for name, value in _ABOUT.items():
+    for name, value in _about.items():
         event.setdefault(name, value)
     return event
 
@@ -142,7 +149,10 @@ def _of_library(_logger: Any, _method: str, event: Event) -> Event:
 
 
 def _clean(_logger: Any, _method: str, event: Event) -> Event:
-    return CleanEvent(_plain(event))
+    """Of a traceback all stays: what happened comes last in it."""
+    trace = event.pop("exception", None)
+    told = _plain(event)
+    return CleanEvent(told | {"exception": _printable(redact(trace))} if trace else told)
 
 
 @lru_cache(maxsize=1000)
@@ -167,9 +177,20 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def _text(value: Any) -> str:
     try:
-        return _printable(redact(str(value)))
+        return _printable(redact(_cut(str(value))))
     except Exception:  # noqa: BLE001 - values come from anywhere
         return f"[{type(value).__name__} that cannot be shown]"
+
+
+def _cut(text: str) -> str:
+    """At most LONGEST characters: a hostile value would take minutes to be redacted.
+
+    Of an address that would be cut through nothing stays: its password is known by the @ behind it.
+    """
+    if len(text) <= LONGEST:
+        return text
+    begin = _ADDRESS_AT_END.sub("", text[:LONGEST])
+    return f"{begin} [{len(text) - len(begin)} more characters]"
 
 
 def _printable(text: str) -> str:

@@ -13,8 +13,8 @@ from autolabel.core.assemble import Instance
 from autolabel.core.rows import MAIN_BRANCH as MAIN
 from autolabel.core.rows import Destination, LabelRow, Project, Stage
 from autolabel.errors import PermanentNotFoundError, PermanentRejectedError, PermanentUsageError
-from autolabel.inferring import assemble_stored
 from autolabel.ledger import Ledger
+from autolabel.plan import assemble_stored
 from autolabel.protocols import Claim, Retractor, Standing
 from autolabel.recipe import Recipe
 from autolabel.states import Job, State

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from autolabel.core.assemble import Assembly, assemble
 from autolabel.core.limits import DAY_S, Limit, Room
 from autolabel.core.rows import (
     Context,
@@ -23,6 +25,7 @@ from autolabel.protocols import Source
 from autolabel.recipe import Recipe
 from autolabel.routes import Route, check_way_back, choose_pathways, find_route
 from autolabel.states import BEGUN, SETTLED, Job, Landed, Record, State
+from autolabel.tracking import BoxTracker, by_class
 
 LOOK_AGAIN_S = 600.0
 """From when on a row that is done is looked at again once it changes: editor tabs from before have saved by then."""
@@ -176,11 +179,12 @@ def make_plan(
     undone = ledger.undone(project.project_hash, recipe.id)
     found = _sort(rows, records, context, again, undone, retry_failed=options.retry_failed)
     mine = route.agent_stage if route.destination != Destination.BRANCH else None
-    unfiltered = options.dataset is None and options.only is None
     written = ledger.objects_within(project.project_hash, DAY_S) if options.max_objects_a_day else 0
     everywhere = source.rows() if options.dataset and options.max_waiting else listed
-    room = _room(project, route, options, everywhere, on_main, written)
-    todo, held_back = _take_up(found.todo[: options.limit], records, on_main, room)
+    room = replace(_room(project, route, options, everywhere, on_main, context.skipped), written=written)
+    stored = ledger.stored(recipe.id)
+    first_objects = partial(_first_objects, ledger, recipe, stored)
+    todo, held_back = _take_up(found.todo[: options.limit], records, on_main, room, first_objects)
     plan = Plan(
         project=project,
         job=job,
@@ -191,9 +195,9 @@ def make_plan(
         done=tuple(found.done),
         left_alone=tuple(found.left),
         set_aside=tuple(found.aside),
-        gone=_gone(records, listed) if unfiltered else (),
+        gone=_gone(records, listed) if options.dataset is None and options.only is None else (),
         records=records,
-        stored=ledger.stored(recipe.id),
+        stored=stored,
         why=route.why,
         agent_stage=mine,
         pull_from=route.pull_from,
@@ -208,6 +212,13 @@ def make_plan(
     if route.pull_from is not None:
         check_way_back(mine, pathways, project, route.pull_from)
     return replace(plan, pathways=pathways)
+
+
+def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
+    """What the stored detections of a row come to; `samples_per_second`: of a video, None for pictures."""
+    follow = None if samples_per_second is None else by_class(partial(BoxTracker, samples_per_second))
+    min_track = recipe.config.min_track if follow else 1
+    return assemble(ledger.detections(recipe.id, data_hash), recipe.shapes, recipe.id, data_hash, follow, min_track)
 
 
 def _look_again(
@@ -267,34 +278,45 @@ def _room(
     options: Options,
     rows: Sequence[LabelRow],
     on_main: Mapping[str, Landed],
-    written: int,
+    skipped: Set[str],
 ) -> Room:
-    """What counts against the limits, `rows` being all of the project; nobody waits for what goes to a branch."""
+    """What counts against the limits, `rows` being all of the project; nobody waits for what is on a branch."""
     stage = project.workflow.first_human_stage
-    ours = [row for row in rows if (landed := on_main.get(row.data_hash)) and landed.objects]
+    here = [row for row in rows if stage and row.stage_uuid == stage.uuid and row.data_hash not in skipped]
+    waiting = sum(bool((landed := on_main.get(row.data_hash)) and landed.objects) for row in here)
     return Room(
         max_waiting=None if route.destination == Destination.BRANCH else options.max_waiting,
-        waiting=sum(row.stage_uuid == stage.uuid for row in ours) if stage else 0,
+        waiting=waiting,
         stage=stage.title if stage else "",
         max_objects_a_day=options.max_objects_a_day,
-        written=written,
     )
 
 
 def _take_up(
-    rows: Sequence[LabelRow], records: Mapping[str, Record], on_main: Mapping[str, Landed], room: Room
+    rows: Sequence[LabelRow],
+    records: Mapping[str, Record],
+    on_main: Mapping[str, Landed],
+    room: Room,
+    first_objects: Callable[[Sequence[LabelRow]], int],
 ) -> tuple[tuple[LabelRow, ...], dict[Limit, int]]:
     """Rows of which a write was announced come first, and no limit holds them: it may have landed."""
-    is_begun = {row.data_hash: _is_begun(records.get(row.data_hash)) for row in rows}
-    begun = [row for row in rows if is_begun[row.data_hash]]
-    fresh = [row for row in rows if not is_begun[row.data_hash]]
+    is_begun = {key for key, record in records.items() if record.state in BEGUN}
+    begun = [row for row in rows if row.data_hash in is_begun]
+    fresh = [row for row in rows if row.data_hash not in is_begun]
     unseen = sum(row.data_hash not in on_main for row in begun)
-    held_back = replace(room, waiting=room.waiting + unseen).hold_back(len(fresh))
+    room = replace(room, waiting=room.waiting + unseen)
+    held_back = room.hold_back(len(fresh))
+    if room.max_objects_a_day and room.written:
+        held_back = room.hold_back(len(fresh), first_objects(fresh[: len(fresh) - sum(held_back.values())]))
     return (*begun, *fresh[: len(fresh) - sum(held_back.values())]), held_back
 
 
-def _is_begun(record: Record | None) -> bool:
-    return record is not None and record.state in BEGUN
+def _first_objects(ledger: Ledger, recipe: Recipe, stored: Set[str], rows: Sequence[LabelRow]) -> int:
+    """Objects of the row that would be written first; 0 where none is inferred yet."""
+    row = next((row for row in rows if row.data_hash in stored), None)
+    if row is None:
+        return 0
+    return len(assemble_stored(ledger, recipe, row.data_hash, recipe.samples_per_second(row)).instances)
 
 
 def _settled(records: Mapping[str, Record], row: LabelRow) -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 
 from autolabel.album import Album
 from autolabel.bootstrap import Session, Warm, open_session
+from autolabel.core.endings import EXIT_PARTIAL
+from autolabel.core.limits import Limit
 from autolabel.errors import AutolabelError, Interrupted, PermanentUsageError, TransientBusyError, exit_code
 from autolabel.home import open_looks, report_folder
 from autolabel.logs import about
@@ -24,7 +26,6 @@ from autolabel.settings import Settings, project_hash
 from autolabel.sync import Run
 from autolabel.tally import Tally
 
-EXIT_PARTIAL = 3
 EXIT_LATER = 75
 
 OnStep = Callable[[Tally], None]
@@ -34,7 +35,8 @@ OnStep = Callable[[Tally], None]
 class Ended:
     """How a look at a project ended.
 
-    - `did_work`: there was a row to label or a task to hand over; else at most a reason was noted.
+    - `did_work`: a row was labelled or a task handed over, or should have been; else at most a reason was noted, or
+      all was inferred that a limit then held back.
     - `summary`: the run in numbers, see `Run.summary`; None where there was nothing to do.
     - `names`: class feature hash -> name.
     - `report`: the page that shows the run; None where nothing came to its end.
@@ -123,16 +125,17 @@ def _execute(
 def _noting_errors(settings: Settings, project: str, caller: Caller) -> Iterator[dict[str, str]]:
     """A look that ends with an error is noted too, with what is known of it by then: fields of `Look` by name.
 
-    That another run does the work is no error.
+    That another run does the work is none: how it ended is for that run to note.
     """
     known: dict[str, str] = {}
     try:
         yield known
+    except TransientBusyError:
+        raise
     except (Exception, Interrupted) as error:
         text = str(error) or ("interrupted" if isinstance(error, Interrupted) else type(error).__name__)
         with suppress(AutolabelError), closing(open_looks(settings)) as looks:
-            busy = isinstance(error, TransientBusyError)
-            looks.note(Look(project_hash(project), caller.name, **known, error=None if busy else redact(text)))
+            looks.note(Look(project_hash(project), caller.name, **known, error=redact(text)))
         raise
 
 
@@ -208,7 +211,13 @@ def _ended(session: Session, run: Run, album: Album) -> Ended:
             messages.append(f"the labels are written; {error}")
     names = {item.feature_hash: item.name for item in session.project.classes}
     code = _exit_code(summary, run.plan)
-    return Ended(session.project.title, summary, names, tuple(messages), report, code, not run.plan.is_idle)
+    return Ended(session.project.title, summary, names, tuple(messages), report, code, _did_work(summary, run))
+
+
+def _did_work(summary: Mapping[str, Any], run: Run) -> bool:
+    """Time that is too short for a single row is worth a word; that a day's objects are written was told before."""
+    is_held_back = Limit.MAX_MINUTES not in summary["held_back"] and not _exit_code(summary, run.plan)
+    return bool(run.plan.handed_over or run.tally.finished or (run.plan.todo and not is_held_back))
 
 
 def _exit_code(summary: Mapping[str, Any], plan: Plan) -> int:

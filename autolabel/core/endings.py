@@ -9,6 +9,8 @@ from typing import Any
 from autolabel.core.limits import Limit
 
 WORRYING_RUNS = 3
+EXIT_PARTIAL = 3
+"""Exit code of a command that set rows aside, or left some."""
 
 
 @dataclass(frozen=True)

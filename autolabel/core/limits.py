@@ -38,12 +38,13 @@ class Room:
     max_objects_a_day: int | None = None
     written: int = 0
 
-    def hold_back(self, rows: int) -> dict[Limit, int]:
-        """How many of so many rows are not to be taken up, by limit."""
+    def hold_back(self, rows: int, first_objects: int = 0) -> dict[Limit, int]:
+        """How many of so many rows are not to be taken up, by limit; the first written has so many objects."""
         held: dict[Limit, int] = {}
         if self.max_waiting is not None:
             held[Limit.MAX_WAITING] = rows - min(rows, max(0, self.max_waiting - self.waiting))
-        if self.max_objects_a_day is not None and self.written >= self.max_objects_a_day:
+        cap = self.max_objects_a_day
+        if cap is not None and (self.written >= cap or not rows_within_cap([first_objects], cap, self.written)):
             held[Limit.MAX_OBJECTS_A_DAY] = rows - sum(held.values())
         return {limit: count for limit, count in held.items() if count}
 

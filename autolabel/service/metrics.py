@@ -103,12 +103,18 @@ class LedgerCollector(Collector):
             if run["id"] not in sums.seen:
                 sums.add(run)
         unfinished = self._overview.unfinished()
-        killed = Counter((run["project_hash"], "killed") for run in unfinished if not run["is_alive"])
+        killed = Counter((run["project_hash"],) for run in unfinished if not run["is_alive"])
         yield _counter(
             "autolabel_runs",
-            "Runs by how they ended: finished, stopped by an error, or killed. Alert when either of these increases.",
+            "Runs by how they ended: finished, or stopped by an error. Alert when the stopped ones increase.",
             ("project", "ended"),
-            sums.runs + killed,
+            sums.runs,
+        )
+        yield _gauge(
+            "autolabel_runs_killed",
+            "Runs without an end whose process is gone. Alert when they increase.",
+            ("project",),
+            killed,
         )
         yield _gauge(
             "autolabel_runs_under_way",

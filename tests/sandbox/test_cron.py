@@ -104,6 +104,6 @@ def test_a_brake_lets_rows_through_as_annotators_submit_theirs(desk: Desk, demo_
 
 def test_a_daily_cap_holds_from_run_to_run(desk: Desk, demo_sandbox: RunningSandbox) -> None:
     runs = [desk.push(max_objects_a_day=5) for _ in range(3)]  # two objects a row
-    assert [run.tally.labelled for run in runs] == [2, 0, 0]
+    assert [(run.tally.labelled, run.plan.is_idle) for run in runs] == [(2, False), (0, True), (0, True)]
     assert all(run.summary()["held_back"] == {Limit.MAX_OBJECTS_A_DAY: run.summary()["pending"]} for run in runs)
     assert len(demo_sandbox.rows()[desk.recipe.branch]) == 2

@@ -89,7 +89,7 @@ def test_a_branch_push_leaves_main_untouched_until_it_is_published(push: Command
     branch = push.push("--to", "branch")
     assert branch["labelled"] > 0
     assert json.dumps(main_rows(push.sandbox), sort_keys=True) == before
-    done = push("publish", "--run", branch["run"], "--yes", "--json")
+    done = push("publish", "--run", branch["run"], "--yes", "--json", AUTOLABEL_MAX_MINUTES="0.000001")
     assert done.returncode == 0, done.stderr
     published = json.loads(done.stdout)
     assert (published["labelled"], published["inferred_frames"]) == (branch["labelled"], 0)

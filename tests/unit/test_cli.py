@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autolabel.console import print_status
 from autolabel.locks import hold
 from autolabel.states import Job, State
 from ledgers import open_ledger
@@ -125,6 +126,17 @@ def test_status_shows_whole_run_ids_at_any_width(tmp_path: Path) -> None:
         ledger.start_run("20261121-120000-abcd", Job("p" * 36, "r" * 64, "main"), "A project of a long name", {})
     done = autolabel(tmp_path, "status", COLUMNS="50")
     assert "20261121-120000-abcd" in done.stdout
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_status_says_that_nothing_owed_is_begun_only_where_no_other_host_may_serve(
+    capsys: pytest.CaptureFixture[str], *, shared: bool
+) -> None:
+    project = {"title": "Apples", "project": "p", "look": None, "owed": 1, "reasons": []}
+    rows = {"labelled": 0, "empty": 0, "under_way": 0}
+    told = {"projects": [project | {"rows": rows}], "queue": {"p": 1}, "serving": None if shared else False}
+    print_status(told | {"runs": [], "set_aside": []})
+    assert ("`autolabel serve` does not run here" in capsys.readouterr().out) != shared
 
 
 def test_status_tells_where_projects_stand_with_trouble_first_and_what_is_owed(tmp_path: Path) -> None:

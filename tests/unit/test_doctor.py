@@ -26,6 +26,7 @@ from autolabel.doctor import (
 )
 from autolabel.errors import TransientServiceError
 from autolabel.locks import hold
+from autolabel.service.signatures import ENCORD
 from autolabel.settings import Settings
 from benches import Bench, rows
 from platform_fakes import AGENT, ANNOTATE, DONE, FakePlatform, make_project
@@ -154,6 +155,12 @@ def test_runs_of_one_project_say_nothing_of_another(tmp_path: Path) -> None:
     assert check.level == Level.OK
 
 
+def test_a_project_that_nobody_runs_any_more_is_not_looked_at_where_others_are_named(tmp_path: Path) -> None:
+    fails_in_vain(Bench(tmp_path, FakePlatform(rows(2))), 3)
+    (check,) = check_runs(settings(tmp_path, projects=("11111111-1111-1111-1111-111111111111",)), None)
+    assert check.level == Level.OK
+
+
 def test_a_killed_run_counts_and_one_that_is_under_way_does_not(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(2)))
     fails_in_vain(bench, 2)
@@ -175,15 +182,27 @@ def test_the_ledger_is_named_and_not_made_and_no_password_is_told(tmp_path: Path
 
 def test_a_secrets_file_is_to_be_read_by_its_owner_alone_and_is_never_told(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    assert check_secret("s", "X", None, None).level == Level.OK
-    assert check_secret("s", "X", SecretStr("hush"), None).text == "from X"
-    assert check_secret("s", "X", None, path).level == Level.FAIL
+    assert check_secret("s", "X", None, None, ENCORD).level == Level.OK
+    assert check_secret("s", "X", SecretStr("hush"), None, ENCORD).text == "from X"
+    assert check_secret("s", "X", None, path, ENCORD).level == Level.FAIL
     path.touch(0o600)
-    assert "is empty" in check_secret("s", "X", None, path).text
     path.write_text("hush")
-    assert check_secret("s", "X", None, path).text == f"{path}, mode 600"
+    assert check_secret("s", "X", None, path, ENCORD).text == f"{path}, mode 600"
     path.chmod(0o640)
-    assert (check_secret("s", "X", None, path).level) == Level.WARN
+    assert check_secret("s", "X", None, path, ENCORD).level == Level.WARN
+
+
+@pytest.mark.parametrize("text", ["", "# whsec_aHVzaA==\n", "whsec_!", "whsec_aHVzaA==\n" * 10_000])
+def test_a_secret_with_which_serve_would_not_begin_fails_and_is_not_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "secret"
+    path.touch(0o600)
+    path.write_text(text)
+    given = (settings(tmp_path, bucket_secret_file=path), settings(tmp_path, bucket_secret=SecretStr("whsec_!")))
+    for one in given:
+        *_, check = check_unattended(one)
+        assert (check.about, check.level) == ("bucket secret", Level.FAIL)
+        assert "AUTOLABEL_BUCKET_SECRET_FILE" in check.text
+        assert "whsec_!" not in check.text
 
 
 def test_the_projects_that_are_served_unattended_are_named(tmp_path: Path) -> None:

@@ -99,6 +99,14 @@ def test_a_daily_cap_is_exact_and_rows_over_it_stay_inferred(tmp_path: Path) -> 
     assert set(bench.states().values()) == {State.DONE, State.INFERRED}
 
 
+def test_where_the_first_row_that_is_inferred_does_not_fit_the_cap_nothing_is_begun(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(5)), ScriptedInference(cars=2))
+    bench.push(max_objects_a_day=7)
+    plan = bench.plan(max_objects_a_day=7)
+    assert (plan.is_idle, plan.held_back, plan.total) == (True, {Limit.MAX_OBJECTS_A_DAY: 2}, 5)
+    assert bench.push(max_objects_a_day=8).tally.labelled == 1
+
+
 def test_the_day_after_nothing_is_inferred_again(tmp_path: Path) -> None:
     bench = Bench(tmp_path, FakePlatform(rows(10)), ScriptedInference(cars=2))
     bench.push(max_objects_a_day=6)
@@ -158,6 +166,13 @@ def test_a_brake_counts_the_whole_project_also_where_a_run_is_for_one_dataset(tm
     bench = Bench(tmp_path, FakePlatform([*rows(3), make_row("other", dataset_title="another")]))
     bench.push(dataset="ds")
     assert bench.plan(max_waiting=3, dataset="another").held_back == {Limit.MAX_WAITING: 1}
+
+
+def test_nobody_waits_for_what_a_person_skipped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakePlatform(rows(10)))
+    bench.push(max_waiting=4)
+    bench.platform.skips.add("row-00")
+    assert bench.push(max_waiting=4).tally.labelled == 1
 
 
 def test_nobody_waits_for_what_goes_to_a_branch(tmp_path: Path) -> None:

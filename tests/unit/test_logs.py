@@ -10,12 +10,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autolabel.locks import hold
 from autolabel.logs import about, get_logger, install, keep
 from canaries import CANARIES, leaks
 
@@ -133,6 +135,57 @@ class Unspeakable:
         raise RuntimeError
 
     __repr__ = __str__
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_a_long_value_is_cut_before_it_is_redacted_and_through_no_secret(capfd: pytest.CaptureFixture[str]) -> None:
+    install()
+    LOGGER.warning("long", value="token=" + "x" * 10_000, short="z", url=f"{'y' * 3980} http://me:{'hush' * 5}@host/")
+    (line,) = lines(capfd.readouterr().err)
+    assert (line["value"], line["short"]) == ("token=[redacted] [6006 more characters]", "z")
+    assert line["url"] == f"{'y' * 3980} http [{len('://me:@host/') + 20} more characters]"
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_a_process_may_begin_to_be_about_something_while_another_thread_logs(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with ExitStack() as meanwhile:
+
+        class Name(str):
+            __slots__ = ()
+
+            def __hash__(self) -> int:
+                if is_logging:
+                    is_logging.clear()
+                    meanwhile.enter_context(about(stage="deliver"))
+                return super().__hash__()
+
+        is_logging: list[bool] = []
+        install()
+        with about(**{Name("run"): "run-1", "project": "p"}):
+            is_logging.append(True)
+            LOGGER.warning("row")
+            meanwhile.close()
+    (line,) = lines(capfd.readouterr().err)
+    assert (line["run"], line["project"], is_logging) == ("run-1", "p", [])
+
+
+@pytest.mark.usefixtures("taken_over")
+def test_a_home_that_is_made_for_logs_is_its_owners_alone_and_one_that_is_there_stays(tmp_path: Path) -> None:
+    install()
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "there").mkdir()
+        for name in ("new", "there"):
+            keep(tmp_path / name)
+            LOGGER.info("row")
+            with hold(tmp_path / name / "locks" / "serve.lock", "serve"):
+                pass
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "there")]
+    assert modes == [0o700, 0o755]
 
 
 @pytest.mark.usefixtures("taken_over")

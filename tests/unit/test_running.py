@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from autolabel.bootstrap import Session
+from autolabel.core.endings import EXIT_PARTIAL
+from autolabel.core.limits import Limit
 from autolabel.database import Database
 from autolabel.errors import (
     Interrupted,
@@ -21,8 +23,8 @@ from autolabel.errors import (
 )
 from autolabel.home import open_looks
 from autolabel.locks import FileLocks, hold_for
-from autolabel.looks import Looks
-from autolabel.running import EXIT_LATER, EXIT_PARTIAL, Caller, Ended, Visit, carry_out, run_once, visit_all
+from autolabel.looks import Look, Looks
+from autolabel.running import EXIT_LATER, Caller, Ended, Visit, carry_out, run_once, visit_all
 from autolabel.settings import Settings
 from autolabel.sync import Ports
 from benches import Bench, rows
@@ -105,13 +107,16 @@ def test_a_signal_is_noted_as_what_it_is(make_office: Callable[..., Office]) -> 
     assert office.look()["error"] == "interrupted"
 
 
-def test_that_another_run_does_the_work_is_no_error(make_office: Callable[..., Office]) -> None:
+def test_that_another_run_does_the_work_is_neither_a_success_nor_an_error(
+    make_office: Callable[..., Office],
+) -> None:
     office = make_office()
+    office.looks.note(Look(ONE, "webhook", error="away"))
     work = f"run of recipe {RECIPE.id[:8]} to main"
     lock = FileLocks(office.home).project(ONE, work)
     with hold_for(work, lock), pytest.raises(TransientBusyError):
         office.carry_out()
-    assert (office.look()["error"], office.look()["run_id"], office.ends) == (None, None, [])
+    assert (office.look()["error"], office.look()["succeeded_at"], office.ends) == ("away", None, [])
 
 
 def test_a_run_under_a_daily_cap_has_the_project_for_itself(make_office: Callable[..., Office]) -> None:
@@ -129,6 +134,17 @@ def test_rows_that_a_limit_holds_back_end_a_run_well_and_others_that_wait_do_not
     assert office.carry_out(max_waiting=1).exit_code == 0
     office.bench.platform.unreadable["row-02"] = TransientServiceError("503")
     assert office.carry_out("run-2", max_waiting=3).exit_code == EXIT_LATER
+
+
+def test_a_run_that_only_infers_what_the_days_cap_then_holds_back_is_no_news(
+    make_office: Callable[..., Office],
+) -> None:
+    office = make_office(ScriptedInference(cars=2))
+    office.bench.push(limit=1)
+    ended = office.carry_out("run-2", max_objects_a_day=3)
+    assert (ended.exit_code, ended.did_work, ended.report) == (0, False, None)
+    assert ended.summary
+    assert ended.summary["held_back"] == {Limit.MAX_OBJECTS_A_DAY: 2}
 
 
 def test_an_error_before_anything_is_opened_is_noted_too(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from autolabel.ledger import Ledger
 from autolabel.service.metrics import registry
 from autolabel.states import State
 from past import CALLS, NOW_S, Past
@@ -53,7 +54,7 @@ def test_every_number_is_the_ledgers(tmp_path: Path) -> None:
         ("autolabel_last_look_failed", "other"): 1,
         ("autolabel_runs_total", "finished", "p"): 1,
         ("autolabel_runs_total", "stopped", "p"): 1,
-        ("autolabel_runs_total", "killed", "other"): 1,
+        ("autolabel_runs_killed", "other"): 1,
         ("autolabel_runs_under_way",): 0,
         ("autolabel_objects_total", "Car", "p"): 6,
         ("autolabel_objects_total", "gone", "p"): 4,
@@ -97,6 +98,18 @@ def test_counters_only_grow_and_count_each_run_once(tmp_path: Path) -> None:
         after = numbers(scraped.collect())
     assert [key for key in before if key[0].endswith("_total") and after[key] < before[key]] == []
     assert (after["autolabel_inferred_frames_total", "p"], after["autolabel_remote_calls_total", "none"]) == (750, 2)
+
+
+def test_a_run_that_looked_dead_and_then_ends_takes_no_counter_back(tmp_path: Path) -> None:
+    past = busy(tmp_path)
+    with closing(past.overview()) as overview, closing(Ledger(past.database, lambda: past.now_s)) as ledger:
+        scraped = registry(overview, lambda: CALLS)
+        before = numbers(scraped.collect())
+        ledger.finish_run("run-3", past.summary("run-3", 1, 0))
+        after = numbers(scraped.collect())
+    assert [key for key in before if key[0].endswith("_total") and after.get(key, 0) < before[key]] == []
+    assert after["autolabel_runs_total", "finished", "other"] == 1
+    assert [("autolabel_runs_killed", "other") in told for told in (before, after)] == [True, False]
 
 
 def test_runs_of_older_releases_count_as_far_as_they_tell(tmp_path: Path) -> None:
