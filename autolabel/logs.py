@@ -177,9 +177,14 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 def _text(value: Any) -> str:
     try:
-        return _printable(redact(_cut(str(value))))
+        return _told(str(value))
     except Exception:  # noqa: BLE001 - values come from anywhere
         return f"[{type(value).__name__} that cannot be shown]"
+
+
+@lru_cache(maxsize=1000)  # a run's lines say the same names, and each row's, again and again
+def _told(text: str) -> str:
+    return _printable(redact(_cut(text)))
 
 
 def _cut(text: str) -> str:

@@ -235,19 +235,23 @@ class _Child:
 
     def _end(self) -> None:
         self._process.terminate()
-        self._process.join(TERMINATE_TIMEOUT_S)
-        if self._process.is_alive():
+        if not self._has_ended(TERMINATE_TIMEOUT_S):
             self._process.kill()
-            self._process.join(KILL_TIMEOUT_S)
+            self._has_ended(KILL_TIMEOUT_S)
+
+    def _has_ended(self, within_s: float = 0.0) -> bool:
+        """By its sentinel: of two threads that wait for its exit code, one would be told that it lives."""
+        return bool(wait([self._process.sentinel], within_s))
 
     def close(self) -> None:
         """End it; questions that are open raise TransientWorkerDiedError."""
         self._end()
-        if self._process.is_alive():  # a driver that hangs can keep it, and must not keep us
+        if not self._has_ended():  # a driver that hangs can keep it, and must not keep us
             self._replies.shutdown(wait=False, cancel_futures=True)
             return
         self._replies.shutdown()
         self._pipe.close()
+        self._process.join()
         self._process.close()
 
 
