@@ -286,11 +286,12 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
         run = read_run(ledger, run_id)
     uuid = run.job.project_hash
     with ExitStack() as stack:
-        session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ())))
+        locks = stack.enter_context(closing(open_locks(settings)))
         try:
-            stack.enter_context(session.locks.project(uuid, f"the undoing of run {run_id}"))
+            stack.enter_context(locks.project(uuid, f"the undoing of run {run_id}"))
         except TransientBusyError as error:
             raise TransientError(f"{error.holder} holds the project, so nothing was undone") from None
+        session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ()), locks=locks))
         stage = find_agent_stage(session.project, settings.agent_stage)
         yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
 
@@ -302,6 +303,7 @@ def _opened(
     choose: Callable[[Project], tuple[Recipe, tuple[OntologyClass, ...]]],
     warm: Warm | None = None,
     is_reference: bool = False,
+    locks: Locks | None = None,
 ) -> Iterator[Session]:
     from autolabel.remote.client import connect
     from autolabel.remote.retract import EncordRetractor
@@ -319,7 +321,7 @@ def _opened(
         retractor: Retractor = EncordRetractor(connection)
         models = warm or stack.enter_context(closing(Warm()))
         inference = models.inference(settings, recipe, is_reference)
-        locks = stack.enter_context(closing(open_locks(settings)))
+        locks = locks or stack.enter_context(closing(open_locks(settings)))
         line.guard = locks.check
         stack.enter_context(locks.life(run_id := new_id()))
         spool = stack.enter_context(spooling(settings.home, run_id))

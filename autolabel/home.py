@@ -29,7 +29,8 @@ def report_folder(settings: Settings) -> Path:
     return settings.home / "reports"
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder for its owner alone, where it is not there yet. Raises PermanentUsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -40,7 +41,7 @@ def _make_private(folder: Path) -> None:
 
 def open_database(settings: Settings) -> Database:
     """The ledger's: on the server that the settings name, else a file under AUTOLABEL_HOME."""
-    _make_private(settings.home)
+    make_private(settings.home)
     return Database(_server(settings.ledger) if settings.ledger else settings.home / "ledger.sqlite")
 
 
@@ -102,7 +103,7 @@ def spooling(home: Path, name: str) -> Iterator[Path]:
 
     Raises PermanentDiskError where whoever uses it finds the disk full: that is no row's fault.
     """
-    _make_private(home / "spool")
+    make_private(home / "spool")
     for left in (home / "spool").iterdir():
         if left.suffix != ".lock" and not is_held(_life(home, left.name)):
             shutil.rmtree(left, ignore_errors=True)

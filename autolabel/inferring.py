@@ -20,6 +20,7 @@ from autolabel.errors import (
     PermanentMediaError,
     PermanentModelError,
     TransientError,
+    TransientLedgerError,
     TransientMediaError,
     TransientOutageError,
 )
@@ -158,7 +159,7 @@ class Inferring:
                 return self._eyes.download(row, self._eyes.spool)
         except PermanentMediaError as error:
             return ClipFailure(Reason(error.reason), str(error))
-        except TransientOutageError:
+        except (TransientOutageError, TransientLedgerError):
             raise
         except TransientError as error:
             is_own, ledger = isinstance(error, TransientMediaError), self._eyes.ledger

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -63,10 +63,8 @@ def install(level: int = logging.WARNING) -> None:
 def keep(home: Path) -> None:
     """Also write every line to `home`/logs, into the day's file; those of the last KEEP_DAYS stay.
 
-    A home that is not there yet is made, for its owner alone.
+    A home that is not there yet is made with the first line, for its owner alone.
     """
-    with suppress(OSError):  # whoever needs it says so
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
     in_file = _DayFiles(home / "logs")
     in_file.setFormatter(_formatter(is_human=False))
     logging.getLogger().addHandler(in_file)
@@ -96,7 +94,8 @@ class _DayFiles(logging.Handler):
             today = datetime.fromtimestamp(record.created, UTC).date()
             day = today.isoformat()
             if day != self._day:
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._folder.mkdir(exist_ok=True, mode=0o700)
                 self._forget_before(today - timedelta(days=KEEP_DAYS))
                 self._day = day
             line = f"{self.format(record)}\n".encode("ascii", "backslashreplace")

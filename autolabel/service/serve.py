@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from autolabel.bootstrap import ssh_key
 from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
-from autolabel.home import open_overview, open_wakes
+from autolabel.home import make_private, open_overview, open_wakes
 from autolabel.locks import hold
 from autolabel.logs import install, keep
 from autolabel.recipe import load_config
@@ -51,6 +51,7 @@ def serve(settings: Settings, host: str, port: int, say: Say, warn: Say) -> None
     had, TransientError where another one serves from the same AUTOLABEL_HOME.
     """
     secrets = check(settings)
+    make_private(settings.home)
     with (
         _alone(settings.home),
         closing(_bound(host, port)) as listener,

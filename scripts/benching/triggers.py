@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,8 +98,7 @@ def cron(site: Site, every_s: float) -> Iterator[OnUpload]:
 @contextmanager
 def _serving(site: Site) -> Iterator[str]:
     """`autolabel serve` as long as the block runs; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     address, end_s = f"http://127.0.0.1:{port}", time.monotonic() + LIMIT_S
     process = site.start("serve", "--port", str(port))
     try:
@@ -111,6 +110,15 @@ def _serving(site: Site) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def _free_port() -> int:
+    """The one after it is free as well, for the operator's page."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as free, suppress(OSError, OverflowError):
+            port: int = free.getsockname()[1]
+            socket.create_server(("127.0.0.1", port + 1)).close()
+            return port
 
 
 def _is_up(address: str) -> bool:

@@ -124,7 +124,7 @@ def test_the_world_reaches_nothing_else_however_it_asks(published: Published) ->
 def test_the_readmes_first_webhook_is_served_as_it_is_typed_there(tmp_path: Path) -> None:
     """The block as it stands, with ports that are free here, and waits where a person reads."""
     (block,) = re.findall(r"```console\n(\$ autolabel sandbox .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    platform, here = free_port(), free_port()
+    platform, here = free_port(), free_port()  # the page's port is the one after
     changes = {
         "--frames 8 &": f"--frames 8 & reach {platform}",
         "autolabel serve &": f"autolabel serve --port {here} & reach {here}",
