@@ -1,0 +1,1 @@
+"""Curves and matrices as SVG that follows a page's colours."""

@@ -1,0 +1,1 @@
+"""PURE: detections and what people drew, as arrays -> figures, intervals, verdicts. No clock, disk, network."""
