@@ -13,36 +13,26 @@ from typing import TYPE_CHECKING
 
 from autolabel.answering import load_inference
 from autolabel.core.lint import Finding, lint
-from autolabel.core.prompts import Shape
 from autolabel.core.rows import (
-    LABELLED_TYPES,
     Destination,
-    LabelRow,
     OntologyClass,
     Project,
-    Workflow,
-    in_queue_order,
 )
-from autolabel.database import Database
 from autolabel.documents import Document, is_path
 from autolabel.errors import PermanentUsageError, TransientBusyError, TransientError
 from autolabel.home import ledger_on, open_database, open_ledger, open_locks, spooling
-from autolabel.inferring import Eyes
-from autolabel.ledger import Ledger
 from autolabel.locks import Locks, device_lock, hold, hold_for
 from autolabel.looks import Looks
 from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
-from autolabel.preview import invent_classes, preview
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Clip, Retractor, Sink, Source
+from autolabel.protocols import Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
 from autolabel.stages import Meter
 from autolabel.sync import Ports, Run
-from autolabel.tally import Tally
 from autolabel.worker import InferenceProcess
 
 if TYPE_CHECKING:
@@ -149,81 +139,11 @@ def check_ontology(settings: Settings, project: str) -> list[Finding]:
     from autolabel.models import count_tokens
 
     config = load_config(settings.config)
-    prompts = _prompt_map(config)
+    prompts = read_prompt_map(config)
     found = read_project(settings, project)
     plan = draft_prompts(config, prompts, found.classes)
     tokens = count_tokens(config.detector.family, config.detector.weights, plan.prompts)
     return lint(plan, found, map_entries(prompts), tokens)
-
-
-@dataclass(frozen=True)
-class Glance:
-    """Rows to preview, what to look for on them, how their media come, and how many other files there were."""
-
-    project: Project
-    recipe: Recipe
-    rows: Sequence[LabelRow]
-    download: Callable[[LabelRow, Path], list[Clip]]
-    others: int = 0
-    abandon: Callable[[], None] = lambda: None
-
-
-def glance_at_files(settings: Settings, paths: Sequence[Path], prompts: str | None) -> Glance:
-    """Files of this machine, for `prompts` ("a, b") or else the recipe's prompt map. No platform, no key."""
-    from autolabel.models import BRINGS_MASKS
-    from autolabel.remote.local import link_local, local_rows, readable
-
-    rows, others = local_rows(paths)
-    config = load_config(settings.config)
-    shape: Shape = "bitmask" if config.segmenter or config.detector.family in BRINGS_MASKS else "bounding_box"
-    if prompts is not None:
-        config = config.model_copy(update={"prompt_map": None})
-        shapes = dict.fromkeys((name.strip() for name in prompts.split(",") if name.strip()), shape)
-    else:
-        asked = _prompt_map(config)
-        shapes = {name: own.shape or shape for name, own in asked.content.classes.items()} if asked else {}
-    if not shapes:
-        raise PermanentUsageError('no prompts: give --prompts "a, b", or a recipe with a prompt map (--config)')
-    title = readable(paths[0].name or str(paths[0])) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
-    project = Project("", title, Workflow(()), invent_classes(shapes))
-    recipe, _ = _recipe(config, project)
-    return Glance(project, recipe, rows, partial(link_local, max_pixels=settings.max_image_pixels), others)
-
-
-def glance_at_project(settings: Settings, project: str) -> Glance:
-    """A project's rows in the queue's order, those that nobody opened first; the platform is only read."""
-    from autolabel.remote.client import connect
-    from autolabel.remote.source import EncordSource
-
-    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
-    source = EncordSource(connection, settings.max_media_bytes)
-    found = source.project()
-    recipe, _ = _recipe(load_config(settings.config), found)
-    rows = [row for row in in_queue_order(source.rows()) if row.data_type in LABELLED_TYPES]
-    rows.sort(key=lambda row: row.label_hash is not None)
-    return Glance(found, recipe, rows, source.download, abandon=source.abandon)
-
-
-def run_preview(
-    settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None], *, is_reference: bool = False
-) -> tuple[Page, Album]:
-    """Look at the first `limit` rows; what the report says of them, and shows."""
-    from autolabel.report import preview_page
-
-    preview_id = f"preview-{new_id()}"
-    album = new_album(settings, glance.project.classes, preview_id)
-    with (
-        spooling(settings.home, preview_id) as spool,
-        closing(Ledger(Database(spool / "ledger.sqlite"), time.time)) as ledger,
-        closing(_inference(settings, glance.recipe, meter := Meter(), is_reference)) as inference,
-    ):
-        eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon, meter)
-        options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
-        tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
-    beyond = max(0, len(glance.rows) - limit)
-    unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}
-    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, unseen)
-    return page, album
 
 
 class Warm:
@@ -239,7 +159,7 @@ class Warm:
         key = (recipe.id, is_reference)
         if self._process is None or self._key != key:
             self.close()
-            self._key, self._process = key, _inference(settings, recipe, self.meter, is_reference)
+            self._key, self._process = key, open_inference(settings, recipe, self.meter, is_reference)
         return self._process
 
     def close(self) -> None:
@@ -255,7 +175,7 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a project for a push or for a look; `warm` outlives it. Raises what its parts raise."""
     config, uuid = load_config(settings.config), project_hash(project)
-    with _opened(settings, uuid, lambda found: _recipe(config, found), warm, is_reference) as session:
+    with _opened(settings, uuid, lambda found: make_recipe(config, found), warm, is_reference) as session:
         yield session
 
 
@@ -339,7 +259,7 @@ def _opened(
         yield Session(run_id, project, recipe, left, ports, retractor, looks, locks, settings)
 
 
-def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: bool) -> InferenceProcess:
+def open_inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: bool) -> InferenceProcess:
     where = Placement(settings.device, is_reference=is_reference)
     return InferenceProcess(
         partial(load_inference, recipe, where, settings.max_image_pixels, settings.batch_frames),
@@ -348,16 +268,16 @@ def _inference(settings: Settings, recipe: Recipe, meter: Meter, is_reference: b
     )
 
 
-def _recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:
+def make_recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[OntologyClass, ...]]:
     from autolabel.models import weights_digest
 
-    prompts = _prompt_map(config)
+    prompts = read_prompt_map(config)
     plan, left = plan_prompts(config, prompts, project.classes)
     segmenter = weights_digest(config.segmenter.weights) if config.segmenter else ""
     return Recipe(config, plan, weights_digest(config.detector.weights), segmenter), left
 
 
-def _prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:
+def read_prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:
     return load_prompt_map(config.prompt_map) if config.prompt_map else None
 
 

@@ -137,7 +137,7 @@ def preview(
 
     Files need no key and no platform. Of a project, rows that nobody opened come first.
     """
-    from autolabel import bootstrap
+    from autolabel import glances
     from autolabel.console import print_preview, progress
     from autolabel.home import report_folder
     from autolabel.report import write_report
@@ -148,13 +148,13 @@ def preview(
             "--project takes pictures and classes from the project; leave out files and --prompts"
         )
     if project is not None:
-        glance = bootstrap.glance_at_project(settings, project)
+        glance = glances.glance_at_project(settings, project)
     elif paths:
-        glance = bootstrap.glance_at_files(settings, paths, prompts)
+        glance = glances.glance_at_files(settings, paths, prompts)
     else:
         raise PermanentUsageError("nothing to look at: give pictures, videos or a folder, or --project HASH")
     with progress(min(limit, len(glance.rows))) as on_step:
-        page, album = bootstrap.run_preview(settings, glance, limit, on_step, is_reference=reference)
+        page, album = glances.run_preview(settings, glance, limit, on_step, is_reference=reference)
     print_preview(page)
     typer.echo(f"report: {write_report(report_folder(settings), page, album)}")
     raise typer.Exit(EXIT_PARTIAL if page.messages else 0)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from autolabel.bootstrap import Glance, run_preview
 from autolabel.core.rows import LabelRow
 from autolabel.errors import PermanentDiskError
+from autolabel.glances import Glance, run_preview
 from autolabel.protocols import Clip
 from autolabel.settings import Settings
 from platform_fakes import RECIPE, make_project, make_row
