@@ -1,0 +1,102 @@
+"""What is right of what was found, by threshold; intervals that hold the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autolabel.evaluation.rates import GRID, mean_ious, rates
+from autolabel.evaluation.values import Estimate, Outcomes
+
+
+def outcomes_of(
+    scores: list[float], is_right: list[bool], units: list[int], objects: list[int], iou: float = 0.8
+) -> Outcomes:
+    ious = np.where(is_right, iou, 0.0)
+    boundary_ious = np.where(is_right, iou / 2, np.nan)
+    return Outcomes(np.array(scores), ious, boundary_ious, np.array(units, np.intp), np.array(objects, np.intp))
+
+
+FOUR = outcomes_of([0.9, 0.7, 0.5, 0.3], [True, False, True, False], [0, 0, 1, 1], [2, 3])
+
+
+def simulated(seed: int, units: int = 40, recall: float = 0.7, false_share: float = 0.25) -> Outcomes:
+    """Units of one to five objects, of which some are found, beside others that make `false_share` of all false."""
+    rng = np.random.default_rng(seed)
+    objects = rng.integers(1, 6, units)
+    right = rng.binomial(objects, recall)
+    false = rng.poisson(objects * recall * false_share / (1 - false_share))
+    places = np.repeat(np.tile(np.arange(units), 2), np.concatenate([right, false])).tolist()
+    is_right = [True] * int(right.sum()) + [False] * int(false.sum())
+    return outcomes_of([0.9] * len(places), is_right, places, objects.tolist())
+
+
+def test_the_grid_is_every_hundredth_from_the_floor() -> None:
+    assert GRID.tolist() == [i / 100 for i in range(5, 100)]
+
+
+def test_rates_are_counted_at_each_threshold() -> None:
+    told = rates(FOUR, np.array([0.2, 0.6, 0.8]), seed=1)
+
+    assert told.precision[0].tolist() == [2 / 4, 1 / 2, 1]
+    assert told.recall[0].tolist() == [2 / 5, 1 / 5, 1 / 5]
+    assert told.f1[0].tolist() == [4 / 9, 2 / 7, 2 / 6]
+
+
+def test_a_detection_exactly_at_a_threshold_counts() -> None:
+    exactly = outcomes_of([float(np.float32(score)) for score in GRID], [True] * 95, [0] * 95, [95])
+
+    told = rates(exactly, GRID, seed=1)
+
+    np.testing.assert_array_equal(told.recall[0], np.arange(95, 0, -1) / 95)
+
+
+def test_where_nothing_is_left_there_is_no_precision_and_all_is_missed() -> None:
+    told = rates(FOUR, np.array([0.95]), seed=1)
+
+    assert np.isnan(told.precision).all()
+    assert told.recall[:, 0].tolist() == [0, 0, 0]
+    assert told.f1[:, 0].tolist() == [0, 0, 0]
+
+
+def test_a_class_that_nobody_drew_and_nothing_found_has_no_rates() -> None:
+    told = rates(outcomes_of([], [], [], [0, 0]), GRID, seed=1)
+
+    assert all(np.isnan(part).all() for part in (told.precision, told.recall, told.f1))
+    assert all(part.shape == (3, 95) for part in (told.precision, told.recall, told.f1))
+
+
+def test_the_same_seed_gives_the_same_intervals() -> None:
+    one, again = (rates(simulated(3), GRID, seed=7) for _ in range(2))
+
+    np.testing.assert_array_equal(one.f1, again.f1)
+
+
+def test_an_interval_goes_by_data_units_not_by_detections() -> None:
+    """One unit says no more, however many objects it holds."""
+    by_unit = outcomes_of([0.9] * 60, [True] * 30 + [False] * 30, [0] * 30 + [1] * 30, [30, 30])
+
+    assert rates(by_unit, np.array([0.5]), seed=1).precision[:, 0].tolist() == [0.5, 0, 1]
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    held = np.zeros(2)
+    for seed in range(200):
+        told = rates(simulated(seed), np.array([0.5]), seed)
+        ends = np.stack([told.precision[1:, 0], told.recall[1:, 0]])
+        held += (ends[:, 0] <= [0.75, 0.7]) & (ends[:, 1] >= [0.75, 0.7])
+
+    assert (held >= 180).all()
+
+
+def test_ious_are_averaged_over_what_is_right_at_the_threshold() -> None:
+    told = mean_ious(FOUR, 0.5, seed=1)
+
+    assert told == (Estimate(0.8, pytest.approx(0.8), pytest.approx(0.8)), Estimate(0.4, 0.4, 0.4))
+
+
+def test_where_nothing_is_right_there_is_no_iou_and_for_boxes_no_boundary() -> None:
+    boxes = Outcomes(FOUR.scores, FOUR.ious, np.full(4, np.nan), FOUR.units, FOUR.objects)
+
+    assert mean_ious(FOUR, 0.95, seed=1) == (None, None)
+    assert mean_ious(boxes, 0.5, seed=1)[1] is None
