@@ -157,6 +157,16 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class TimeEntry:
+    """How long one person worked on one data unit at one stage, on all days together."""
+
+    data_hash: str
+    stage_uuid: str
+    user_email: str
+    seconds: int
+
+
+@dataclass(frozen=True)
 class TimeRatio:
     """Seconds a row with pre-labels over seconds without: a ratio of geometric means; under 1, time is saved.
 

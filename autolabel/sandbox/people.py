@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from autolabel.sandbox import labels, workflow
+from autolabel.sandbox import labels, timers, workflow
 from autolabel.sandbox.store import Json, LabelRow, Ontology, Project, RefusedError, Store, Task
 
 ANNOTATOR = "annotator@example.com"
@@ -68,7 +68,8 @@ class Person:
 def act_as_person(store: Store, wanted: Json) -> Json:
     """Do one thing a person does; answers the row and task as they stand then.
 
-    `keeps_out`: refused while the task sits at an Agent stage. That the platform does so is assumption A2.
+    `seconds`: how long the person was at it, booked to the stage at which the task sits before. `keeps_out`: refused
+    while the task sits at an Agent stage. That the platform does so is assumption A2.
     """
     project = store.get(Project, wanted["project"])
     email = wanted.get("email", ANNOTATOR)
@@ -78,8 +79,9 @@ def act_as_person(store: Store, wanted: Json) -> Json:
     act = ACTS.get(wanted["action"])
     if act is None:
         raise _invalid(f"people cannot {wanted['action']}; they can {', '.join(ACTS)}")
+    spent = timers.spent(store, person.task(), email, wanted.get("seconds", 0))
     changed = act(person)
-    store.commit(f"human_{wanted['action']}", email, *changed)
+    store.commit(f"human_{wanted['action']}", email, *changed, *spent)
     return {"changed": [asdict(entity) for entity in changed]}
 
 

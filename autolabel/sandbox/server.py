@@ -29,7 +29,7 @@ from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from autolabel.sandbox import auth, labels, library, projects, storage, workflow
+from autolabel.sandbox import auth, labels, library, projects, storage, timers, workflow
 from autolabel.sandbox.admin import Admin
 from autolabel.sandbox.faults import EXPIRED_URL, Fault, Faults
 from autolabel.sandbox.store import Call, Item, Json, Log, Project, RefusedError, Store, User
@@ -42,7 +42,7 @@ LEGACY_PATHS = {"/public", "/public/user"}
 LEGACY = labels.LEGACY | workflow.LEGACY | library.LEGACY | storage.LEGACY
 V2 = [
     (method, compile_path(f"/v2/public{path}")[0], handler)
-    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2, *storage.V2]
+    for method, path, handler in [*labels.V2, *workflow.V2, *library.V2, *storage.V2, *timers.V2]
 ]
 
 

@@ -207,6 +207,21 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TimeSpent:
+    """What one person spent at one stage of a task on one day, as 2026-01-31 in UTC."""
+
+    task_uuid: str
+    stage_uuid: str
+    email: str
+    day: str
+    seconds: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.task_uuid}/{self.stage_uuid}/{self.email}/{self.day}"
+
+
+@dataclass(frozen=True)
 class LabelRow:
     label_hash: str
     project_hash: str
@@ -253,7 +268,8 @@ class Webhook:
 
 
 KINDS: tuple[type[Any], ...] = (
-    User, Settings, Ontology, Dataset, Folder, Item, DataUnit, UploadJob, Project, Task, LabelRow, Webhook,
+    User, Settings, Ontology, Dataset, Folder, Item, DataUnit, UploadJob, Project, Task, TimeSpent, LabelRow,
+    Webhook,
 )  # fmt: skip
 KIND_BY_NAME = {kind.__name__: kind for kind in KINDS}
 Tables = dict[type[Any], dict[str, Any]]
