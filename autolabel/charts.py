@@ -82,8 +82,8 @@ def reliability_chart(key: str, reliability: Reliability) -> Markup:
 
 
 def _unit_square(x_title: str, y_title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=SIZE_INCHES)
+    axes = figure.add_axes((0.1, 0.17, 0.89, 0.8))  # where an automatic layout puts it, in half the time
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel=x_title, ylabel=y_title)
     axes.grid(color=COLORS["line"], linewidth=0.5)
     axes.set_axisbelow(True)

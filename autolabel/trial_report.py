@@ -24,11 +24,13 @@ MOST_OPEN = 4
 
 @dataclass(frozen=True)
 class Line:
-    """A class as the page tells it; `at` is the threshold that precision, recall and F1 are given at."""
+    """A class as the page tells it: precision, recall and F1 at the suggested threshold, or the recipe's.
+
+    They are None where too few objects stand behind them, or nothing is left above the threshold.
+    """
 
     it: ClassTrial
     color: str
-    at: float
     precision: Estimate | None
     recall: Estimate | None
     f1: Estimate | None
@@ -59,7 +61,7 @@ def write_trial(folder: Path, trial: Trial, domain: str = "") -> Path:
         title=trial.project.title,
         facts=_facts(trial),
         trial=trial,
-        answer=answer(trial),
+        headline=headline(trial),
         lines=[_line(it) for it in ranked if not isinstance(it.rates, TooFew)],
         untold=[_line(it) for it in ranked if isinstance(it.rates, TooFew)],
         span_s=_span([it.verdict.saved_s for it in ranked]),
@@ -94,7 +96,7 @@ def write_versus(folder: Path, versus: Versus) -> Path:
     )
 
 
-def answer(trial: Trial) -> list[str]:
+def headline(trial: Trial) -> list[str]:
     """What a labelling lead asks, in a sentence each: whether it is worth it, for what not, and what is not known."""
     by_worth = {worth: [it for it in _ranked(trial.classes) if it.verdict.worth is worth] for worth in Worth}
     good, total = by_worth[Worth.YES], len(trial.classes)
@@ -105,11 +107,11 @@ def answer(trial: Trial) -> list[str]:
         objects = sum(it.objects for it in good)
         sentences = [
             f"Worth it for {subject}: {_names(good)}.",
-            f"Of every hour of drawing them it would save about {_minutes_an_hour(good)}, judged on {objects} objects "
-            f"in {trial.judged_rows} rows.",
+            f"Of every hour of drawing them it would save about {_minutes_an_hour(good)}, "
+            f"judged on {objects} objects in {trial.judged_rows} rows.",
         ]
     elif len(by_worth[Worth.UNKNOWN]) == total:
-        sentences = [f"It cannot be told yet whether any of {classes} is worth it."]
+        return [f"It cannot be told yet whether any of {classes} is worth it: {_names(by_worth[Worth.UNKNOWN])}."]
     if by_worth[Worth.NO]:
         sentences.append(f"Not worth it: {_names(by_worth[Worth.NO])}.")
     if by_worth[Worth.UNKNOWN]:
@@ -155,15 +157,21 @@ def _ranked(classes: Sequence[ClassTrial]) -> list[ClassTrial]:
 def _line(it: ClassTrial) -> Line:
     plan, threshold = it.plan, it.verdict.threshold
     at = plan.threshold if threshold is None else threshold
-    curves = None if isinstance(it.rates, TooFew) else rates_chart(plan.feature_hash, it.rates, plan.threshold, threshold)
+    curves = (
+        None if isinstance(it.rates, TooFew) else rates_chart(plan.feature_hash, it.rates, plan.threshold, threshold)
+    )
     drawn = reliability_chart(plan.feature_hash, it.reliability) if isinstance(it.reliability, Reliability) else None
-    rates = [None, None, None] if isinstance(it.rates, TooFew) else _rates_at(it.rates, at)
-    return Line(it, hex_color(it.color), at, *rates, curves, drawn)
+    precision, recall, f1 = (None, None, None) if isinstance(it.rates, TooFew) else _rates_at(it.rates, at)
+    return Line(it, hex_color(it.color), precision, recall, f1, curves, drawn)
 
 
-def _rates_at(rates: Rates, threshold: float) -> list[Estimate | None]:
+def _rates_at(rates: Rates, threshold: float) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
     place = int(np.abs(rates.thresholds - threshold).argmin())
-    return [_estimate(values[:, place]) for values in (rates.precision, rates.recall, rates.f1)]
+    return (
+        _estimate(rates.precision[:, place]),
+        _estimate(rates.recall[:, place]),
+        _estimate(rates.f1[:, place]),
+    )
 
 
 def _estimate(value_low_high: Floats) -> Estimate | None:
@@ -209,7 +217,7 @@ def _next_steps(trial: Trial) -> Steps:
     told = any(it.verdict.worth is not Worth.UNKNOWN for it in trial.classes)
     steps = [
         (
-            "To put these thresholds into the prompt map and switch off what is not worth it (shows the change, asks):",
+            "To put the thresholds into the prompt map and switch off what is not worth it (asks first):",
             f"{command} {trial.judged_rows} --write-map",
         ),
         ("Then, to see what a push would do; nothing is written:", f"autolabel push --project {project} --dry-run"),

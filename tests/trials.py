@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -29,6 +30,15 @@ from autolabel.trial import ClassTrial, Miss, Trial, Versus
 from platform_fakes import RECIPE, make_project, make_row
 
 TRIAL_ID = "20261122-070000-ab12"
+COSTS = SimpleNamespace(
+    draw_box_s=7.0,
+    draw_mask_s=27.0,
+    adjust_box_s=3.8,
+    adjust_mask_s=8.0,
+    check_s=1.4,
+    delete_s=1.6,
+    good_iou=0.8,
+)
 DRAWING_S: dict[Shape, float] = {
     "bounding_box": 7.0,
     "rotatable_bounding_box": 10.0,
@@ -133,10 +143,7 @@ def make_trial(classes: Sequence[ClassTrial], misses: Sequence[Miss] = (), title
         | {(None, c.plan.feature_hash): c.found // 20 for c in classes}
         | mixed_up,
         prelabelled=4,
-        costs=[
-            ("checking a pre-label", "1.6 s: box verification, Papadopoulos et al. 2016"),
-            ("drawing a box", "7.0 s: extreme clicking, Papadopoulos et al. 2017"),
-        ],
+        costs=COSTS,
         misses=misses,
         messages=["tray-17.png: the file is no picture or video that can be decoded"],
     )
