@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -65,23 +64,38 @@ class _ClassLine:
 
 
 def write_report(folder: Path, page: Page, album: Album) -> Path:
-    """Write the page as RUN.html, readable by its owner alone: it shows people's pictures.
-
-    Raises PermanentUsageError where it cannot be written; half a page is never left there.
-    """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters["hex_color"] = hex_color
-    source = files("autolabel").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    html = environment.from_string(source).render(
+    """Write the page as RUN.html; as `write_page`."""
+    return write_page(
+        folder,
+        page.run,
+        "report.html.jinja",
+        kind=page.kind,
+        title=page.title,
+        facts=page.facts,
         page=page,
-        config=page.recipe.config,
         classes=_class_lines(page, album),
         left_out=_left_out(page),
         shelves=album.shelves(),
         looked_at=album.rows,
         link=page.link,
     )
-    path = folder / f"{page.run}.html"
+
+
+def write_page(folder: Path, name: str, template: str, **shown: Any) -> Path:
+    """Write NAME.html, readable by its owner alone: it shows people's pictures.
+
+    `shown` is what the template speaks of; `kind`, `title` and `facts`, names and values, stand at the top.
+    Raises PermanentUsageError where it cannot be written; half a page is never left there.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("autolabel", ""),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["hex_color"] = hex_color
+    html = environment.get_template(template).render(name=name, **shown)
+    path = folder / f"{name}.html"
     half = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

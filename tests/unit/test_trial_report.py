@@ -1,0 +1,147 @@
+"""The page of a trial: what a lead reads first, no figure that too few stand behind, nothing unescaped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autolabel.evaluation.values import Estimate, TooFew, Verdict, Worth
+from autolabel.trial import ClassTrial, Trial
+from autolabel.trial_report import headline, write_trial, write_versus
+from trials import (
+    big_trial,
+    make_miss,
+    make_trial,
+    make_versus,
+    not_told,
+    not_worth_it,
+    surgical_trial,
+    worth_it,
+)
+
+EVIL = '<script>alert("x")</script>\U0001f52a' + "long" * 60
+
+
+def page_of(folder: Path, trial: Trial) -> str:
+    return write_trial(folder, trial, "https://api.encord.com").read_text()
+
+
+def test_the_headline_names_what_is_worth_it_what_is_not_and_how_much_is_lacking() -> None:
+    assert headline(surgical_trial()) == [
+        "Worth it for 4 of 6 classes: gold needle holder, black forceps, white gauze, steel scalpel.",
+        "Of every hour of drawing them it would save about 40 minutes (35 to 45), judged on 515 objects in 50 rows.",
+        "Not worth it: steel scissors.",
+        "Cannot be told yet: blue syringe (18 more objects).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        ([worth_it("A"), worth_it("B")], "Worth it for all 2 classes: A, B."),
+        ([worth_it("A")], "Worth it for 1 of 1 class: A."),
+        ([not_worth_it("A"), not_told("B")], "Not worth it, as far as can be told, for any of 2 classes."),
+        ([not_told("A")], "It cannot be told yet whether any of 1 class is worth it: A (18 more objects)."),
+    ],
+)
+def test_the_headline_is_right_for_none_and_for_all(classes: list[ClassTrial], says: str) -> None:
+    assert headline(make_trial(classes))[0] == says
+
+
+def test_minutes_an_hour_are_weighted_by_what_drawing_takes() -> None:
+    box = replace(worth_it("A", objects=100), verdict=Verdict(Worth.YES, 0.4, Estimate(7.0, 6.0, 7.0), 7.0, ""))
+    mask = replace(worth_it("B", objects=100), verdict=Verdict(Worth.YES, 0.4, Estimate(0.0, 0.0, 0.0), 35.0, ""))
+    assert "about 10 minutes (9 to 10)" in headline(make_trial([box, mask]))[1]
+
+
+@pytest.fixture(scope="module")
+def surgical_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_trial(tmp_path_factory.mktemp("pages"), surgical_trial(), "https://api.encord.com")
+
+
+def test_a_page_ranks_classes_by_what_they_save_and_adds_up(surgical_page: Path) -> None:
+    html = surgical_page.read_text()
+    names = re.findall(r'<a href="#class-\d+"><span[^>]*></span>([^<]+)</a>', html)
+    assert names == ["gold needle holder", "black forceps", "white gauze", "steel scalpel", "steel scissors"]
+    assert "<b>114</b> label rows at Complete" in html
+    assert "0.35 → 0.41" in html
+    assert "0.35 → off" in html
+
+
+def test_a_class_with_too_few_objects_has_no_figure_but_what_is_lacking(tmp_path: Path) -> None:
+    html = page_of(tmp_path, make_trial([not_told("Rare", 12)]))
+    assert "12 of 30 objects; 18 more are needed" in html
+    assert "<polyline" not in html
+    assert 'class="chart"' not in html
+    assert not re.search(r"data-name=", html)
+
+
+def test_precision_of_nothing_is_a_dash(tmp_path: Path) -> None:
+    good = worth_it("A")
+    good.rates.precision[:] = float("nan")  # type: ignore[union-attr]
+    assert 'data-name="precision"><span class="dim">' in page_of(tmp_path, make_trial([good]))
+
+
+def test_what_comes_from_outside_is_escaped(tmp_path: Path) -> None:
+    evil = replace(worth_it(EVIL), color=EVIL)
+    trial = make_trial([evil, not_told(EVIL + "2")], [replace(make_miss("a"), text=EVIL)], title=EVIL)
+    html = page_of(tmp_path, replace(trial, stage=EVIL, messages=[EVIL]))
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") >= 10
+    assert 'style="background: #808080"' in html
+
+
+def test_a_page_loads_nothing_and_is_its_owners_alone(surgical_page: Path) -> None:
+    html = surgical_page.read_text()
+    assert surgical_page.stat().st_mode & 0o777 == 0o600
+    assert not re.search(r"url\((?!#)|<link|@import|<script", html)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_44_classes_fold_what_has_no_figures_and_keep_the_matrix_small(tmp_path: Path) -> None:
+    html = page_of(tmp_path, big_trial())
+    assert "22 classes with too few objects for any figure" in html
+    assert "the 12 classes mixed up most, 32 others left out" in html
+    assert html.count('class="panel class-panel" open') == 4
+    assert len(html) < 1_000_000
+
+
+def test_misses_open_in_the_editor_and_say_how_much_work_they_are(surgical_page: Path) -> None:
+    html = surgical_page.read_text()
+    assert "https://app.encord.com/label_editor/project-1/tray-0001/0" in html
+    assert "missed: scissors" in html
+    assert "about 31 s of work" in html
+
+
+def test_rows_that_held_our_labels_are_said_to_flatter_us(tmp_path: Path) -> None:
+    trial = make_trial([worth_it("A")])
+    assert "4 of these rows held labels of ours" in page_of(tmp_path, trial)
+    assert "look better than we are" not in page_of(tmp_path, replace(trial, prelabelled=0))
+
+
+def test_the_next_command_fits_what_is_known(tmp_path: Path) -> None:
+    assert "--rows 50 --write-map" in page_of(tmp_path, make_trial([worth_it("A")]))
+    nothing_told = page_of(tmp_path, replace(make_trial([not_told("A")]), stage="All done"))
+    assert "--write-map" not in nothing_told
+    assert "--stage &#39;All done&#39; --rows 100" in nothing_told
+
+
+def test_two_variants_are_compared_class_by_class_with_their_prompts(tmp_path: Path) -> None:
+    path = write_versus(tmp_path, make_versus())
+    html = path.read_text()
+    assert path.name.endswith("-variants.html")
+    assert "All classes together: no difference shown." in html
+    assert "+0.12" in html
+    assert "b.yaml finds more" in html
+    assert "blue syringe: 12 of 30 objects" in html
+
+
+def test_two_variants_with_too_little_in_common_say_what_is_lacking(tmp_path: Path) -> None:
+    versus = replace(make_versus(), differences={"": TooFew(3, 30, "objects")}, names=(EVIL, "b.yaml"))
+    html = write_versus(tmp_path, versus).read_text()
+    assert "cannot be told yet, 3 of 30 objects" in html
+    assert "<script" not in html
