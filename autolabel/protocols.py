@@ -115,6 +115,21 @@ class Inference(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What stands in a row, as the models would answer it: pixels of its frames.
+
+    - `frames`: in order: all of an image or a group, of a video those on which something stands. Detections have
+      score 1, no prompt, and a mask where their shape is none of a box.
+    - `other_objects`: those of which nothing came into `frames`: of another shape, or without area in the frame.
+    - `ours_like`: those that are marked as made by a machine.
+    """
+
+    frames: tuple[FrameLabels, ...]
+    other_objects: int
+    ours_like: int
+
+
 class Source(Protocol):
     """What is read from the platform. Nothing here creates or changes anything there."""
 
@@ -126,6 +141,10 @@ class Source(Protocol):
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
         """What stands in rows that have a label hash, by data hash; rows that vanished are missing."""
+        ...
+
+    def drawn(self, rows: Sequence[LabelRow]) -> dict[str, Drawn]:
+        """What is drawn in rows that have a label hash, by data hash; rows that cannot be read are missing."""
         ...
 
     def skipped(self) -> frozenset[str]:

@@ -30,6 +30,7 @@ from autolabel.protocols import (
     Clip,
     ClipAnswer,
     ClipFailure,
+    Drawn,
     Left,
     Outcome,
     Pending,
@@ -83,6 +84,7 @@ class FakePlatform:
         self._project = project or make_project()
         self.listed = {row.data_hash: row for row in rows}
         self.human: dict[str, RowContent] = {}
+        self.finished: dict[str, Drawn] = {}
         self.branch: dict[str, tuple[str, ...]] = {}
         self.main: dict[str, tuple[str, ...]] = {}
         self.moved: list[tuple[str, str]] = []
@@ -106,6 +108,9 @@ class FakePlatform:
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
         ours = {key: RowContent(dict.fromkeys(hashes, CAR.feature_hash), False) for key, hashes in self.main.items()}
         return {row.data_hash: (ours | self.human)[row.data_hash] for row in rows}
+
+    def drawn(self, rows: Sequence[LabelRow]) -> dict[str, Drawn]:
+        return {row.data_hash: self.finished[row.data_hash] for row in rows if row.data_hash in self.finished}
 
     def skipped(self) -> frozenset[str]:
         return frozenset(self.skips)

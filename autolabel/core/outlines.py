@@ -56,13 +56,17 @@ def _on_edges(fine_centres: NDArray[Any]) -> Ring:
 
 
 def rasterise(polygon: Polygon, width_px: int, height_px: int) -> BoolArray:
-    """Polygon inside a frame -> (height, width) of it: parts joined, holes cut out, as pycocotools draws them."""
+    """Polygon -> (height, width) of the frame: parts joined, holes cut out, as pycocotools draws them.
+
+    What lies outside the frame is cut off.
+    """
     frame = np.zeros((height_px, width_px), np.bool_)
     for part in polygon:
         points = np.vstack(part)
-        (left, top), (right, bottom) = (
-            edge.astype(int) for edge in (points.min(axis=0), np.ceil(points.max(axis=0)))
-        )
+        left, top = np.maximum(np.floor(points.min(axis=0)).astype(int), 0)
+        right, bottom = np.minimum(np.ceil(points.max(axis=0)).astype(int), (width_px, height_px))
+        if left >= right or top >= bottom:
+            continue
         outer, *holes = (ring - (left, top) for ring in part)
         pixels = _fill([outer], right - left, bottom - top)
         if holes:

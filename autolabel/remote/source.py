@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
+from encord.exceptions import LabelRowError
 from encord.objects import LabelRowV2, OntologyStructure
 from encord.project import Project as EncordProject
 from encord.workflow.stages.agent import AgentStage
@@ -35,13 +36,16 @@ from autolabel.errors import (
     TransientMediaError,
     TransientServiceError,
 )
-from autolabel.protocols import Clip
+from autolabel.protocols import Clip, Drawn
 from autolabel.remote import wire
 from autolabel.remote.client import Connection, remote_call, retrying
 from autolabel.remote.media import Downloads
+from autolabel.remote.truth import drawn
+
+T = TypeVar("T")
 
 READ_BUNDLE = 100
-UNREADABLE = (LookupError, TypeError, ValueError, AttributeError)
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, LabelRowError)
 """What the SDK raises over a row that it cannot make sense of."""
 WITNESSES = 4
 """Rows, spread over the project, that tell whose fault it is where a file is not to be had."""
@@ -88,32 +92,39 @@ class EncordSource:
         return rows
 
     def contents(self, rows: Sequence[LabelRow]) -> dict[str, RowContent]:
-        found: dict[str, RowContent] = {}
+        return self._read(rows, _content)
+
+    def drawn(self, rows: Sequence[LabelRow]) -> dict[str, Drawn]:
+        return self._read(rows, drawn)
+
+    def _read(self, rows: Sequence[LabelRow], tell: Callable[[LabelRowV2], T]) -> dict[str, T]:
+        """What `tell` says of the rows that somebody opened."""
+        found: dict[str, T] = {}
         for start in range(0, len(rows), READ_BUNDLE):
             hashes = [row.data_hash for row in rows[start : start + READ_BUNDLE] if row.label_hash]
-            found |= self._read_contents(hashes)
+            found |= self._read_some(hashes, tell)
         return found
 
-    def _read_contents(self, data_hashes: list[str]) -> dict[str, RowContent]:
+    def _read_some(self, data_hashes: list[str], tell: Callable[[LabelRowV2], T]) -> dict[str, T]:
         """In one bundle; where the SDK cannot read some row, one by one, and that row stays unknown."""
         try:
-            return self._read_bundle(data_hashes) if data_hashes else {}
+            return self._read_bundle(data_hashes, tell) if data_hashes else {}
         except (TransientServiceError, PermanentRejectedError, PermanentNotFoundError, *UNREADABLE) as error:
             if isinstance(error, TransientServiceError) and not isinstance(error.__cause__, UNREADABLE):
                 raise
             if len(data_hashes) == 1:
                 return {}
-            return {k: v for data_hash in data_hashes for k, v in self._read_contents([data_hash]).items()}
+            return {k: v for data_hash in data_hashes for k, v in self._read_some([data_hash], tell).items()}
 
     @retrying
-    def _read_bundle(self, data_hashes: list[str]) -> dict[str, RowContent]:
+    def _read_bundle(self, data_hashes: list[str], tell: Callable[[LabelRowV2], T]) -> dict[str, T]:
         project = self._connection.project
         with remote_call(f"reading {len(data_hashes)} rows that people opened"):
             listed = [row for row in project.list_label_rows_v2(data_hashes=data_hashes) if row.label_hash]
             with project.create_bundle() as bundle:
                 for row in listed:
                     row.initialise_labels(bundle=bundle, include_archived=True)
-        return {row.data_hash: _content(row) for row in listed if row.is_labelling_initialised}
+        return {row.data_hash: tell(row) for row in listed if row.is_labelling_initialised}
 
     @retrying
     def skipped(self) -> frozenset[str]:

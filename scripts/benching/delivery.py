@@ -35,7 +35,8 @@ class NoDownloads:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self.project, self.rows, self.contents = source.project, source.rows, source.contents
+        self.project, self.rows = source.project, source.rows
+        self.contents, self.drawn = source.contents, source.drawn
         self.skipped, self.new_tasks, self.abandon = source.skipped, source.new_tasks, source.abandon
 
     def download(self, row: LabelRow, folder: Path) -> list[Clip]:
