@@ -17,7 +17,8 @@ from autolabel.core.detections import Detection
 from autolabel.core.geometry import mask_to_frame
 from autolabel.evaluation.coco import average_precision
 from autolabel.evaluation.values import JudgedFrame, Precision
-from judged import SHAPES, any_frames, boxed, filled, frame
+from benching.judging import SHAPES, any_frames
+from judged import SIZE_PX, boxed, filled, frame
 
 MOST = 100
 """COCO's own cap."""
@@ -71,7 +72,7 @@ def by_coco(frames: Sequence[JudgedFrame], folder: Path, kind: str) -> dict[str,
 
 @pytest.mark.parametrize("seed", range(8))
 def test_it_agrees_with_cocoeval_run_on_plain_files(seed: int, tmp_path: Path) -> None:
-    frames = any_frames(seed, 12, 10, list(UPRIGHT))
+    frames = any_frames(seed, 12, 10, SIZE_PX, list(UPRIGHT))
 
     told = average_precision(frames, SHAPES, MOST)
 

@@ -17,7 +17,8 @@ from autolabel.core.geometry import BoolArray, mask_to_frame
 from autolabel.evaluation.matching import MIN_IOU, FrameMatch, confusion, explain, outcomes, pair, reaches
 from autolabel.evaluation.overlap import boundary_iou, truth_rle
 from autolabel.evaluation.values import JudgedFrame
-from judged import HEIGHT_PX, SHAPES, WIDTH_PX, any_frames, boxed, filled, frame, masked
+from benching.judging import SHAPES, any_frames
+from judged import HEIGHT_PX, SIZE_PX, WIDTH_PX, boxed, filled, frame, masked
 
 CUP = boxed("cup", 10, 10, 40, 40)
 HALF = dict.fromkeys(SHAPES, 0.5)
@@ -142,7 +143,7 @@ def published_boundary(pixels: BoolArray, share: float = 0.02) -> BoolArray:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_boundary_iou_is_the_published_one_on_the_whole_frame(seed: int) -> None:
-    one = any_frames(seed, 1, 8, ["dog"])[0]
+    one = any_frames(seed, 1, 8, SIZE_PX, ["dog"])[0]
     whole = {item: mask_to_frame(item.mask, WIDTH_PX, HEIGHT_PX) for item in (*one.truth, *one.found) if item.mask}
 
     for ours in one.found:
@@ -253,7 +254,7 @@ def test_a_mask_that_is_wrong_in_the_right_box_is_no_confusion_of_its_class_with
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_object_and_every_detection_counts_once_and_the_diagonal_is_what_the_outcomes_say(seed: int) -> None:
-    frames = any_frames(seed, 6, 12)
+    frames = any_frames(seed, 6, 12, SIZE_PX)
 
     told = confusion(frames, SHAPES, HALF)
 
