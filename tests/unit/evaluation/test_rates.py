@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autolabel.evaluation.rates import GRID, mean_ious, rates
+from autolabel.evaluation.rates import GRID, interval_ends, mean_ious, rates
 from autolabel.evaluation.values import Estimate, Outcomes
 from benching.judging import any_outcomes, held
 
@@ -69,10 +69,17 @@ def test_an_interval_goes_by_data_units_not_by_detections() -> None:
     assert rates(by_unit, np.array([0.5]), seed=1).precision[:, 0].tolist() == [0.5, 0, 1]
 
 
-def test_intervals_hold_what_is_true_about_as_often_as_they_say() -> None:
-    shares = np.mean([held(40, seed) for seed in range(200)], axis=0)
+@pytest.mark.parametrize("units", [10, 40])
+def test_intervals_hold_what_is_true_about_as_often_as_they_say(units: int) -> None:
+    shares = np.mean([held(units, seed) for seed in range(200)], axis=0)
 
     assert (shares >= 0.9).all()
+
+
+def test_with_many_units_the_ends_are_the_plain_percentiles_and_with_few_further_out() -> None:
+    assert interval_ends(100_000) == pytest.approx((0.025, 0.975), abs=1e-4)
+    assert interval_ends(10) == pytest.approx((0.0086, 0.9914), abs=1e-4)
+    assert interval_ends(1) == interval_ends(2)
 
 
 def test_ious_are_averaged_over_what_is_right_at_the_threshold() -> None:
