@@ -72,12 +72,13 @@ def _mask_of(item: Detection) -> Mask:
 
 def _frame_rle(mask: Mask, frame: JudgedFrame) -> Rle:
     """A mask's runs in its window -> in the frame, without drawing the frame."""
-    left, top, _, _ = mask.window_xyxy_px
-    columns = np.pad(mask_to_window(mask), ((0, 1), (0, 0)))  # so that no run goes on from one column into the next
-    changes = np.flatnonzero(np.diff(columns.ravel("F"), prepend=False))
-    column, row = np.divmod(changes, len(columns))
+    left, top, right, bottom = mask.window_xyxy_px
+    width, height = right - left, bottom - top
+    cells = np.zeros(1 + width * (height + 1), np.bool_)  # with a gap below each column, so that no run spans two
+    cells[1:].reshape(width, height + 1)[:, :height] = mask_to_window(mask).T
+    column, row = np.divmod(np.flatnonzero(cells[1:] != cells[:-1]), height + 1)
     edges = (left + column) * frame.height_px + top + row
-    runs = np.diff(edges, prepend=0, append=frame.width_px * frame.height_px)
+    runs = np.diff(np.concatenate([[0], edges, [frame.width_px * frame.height_px]]))
     size = [frame.height_px, frame.width_px]
     rle: Rle = coco_mask.frPyObjects({"size": size, "counts": runs.tolist()}, *size)
     return rle

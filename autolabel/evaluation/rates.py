@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from autolabel.evaluation.matching import reaches
 from autolabel.evaluation.values import Estimate, Floats, Outcomes, Rates
@@ -12,7 +13,6 @@ GRID: Floats = np.round(np.arange(0.05, 1.0, 0.01), 2)
 """Thresholds at which rates are given: hundredths from the floor that a trial looks down to."""
 
 RESAMPLES = 1000
-ENDS = (0.025, 0.975)
 
 Flags = NDArray[np.bool_]
 
@@ -21,6 +21,17 @@ def resample(units: int, seed: int) -> Floats:
     """(RESAMPLES, units) how often each data unit is drawn: what intervals are made from."""
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), RESAMPLES)
     return drawn.astype(np.float64)
+
+
+def interval_ends(units: int) -> tuple[float, float]:
+    """Between which shares of the resamples an interval of 95 % lies, for so many data units (of 1 it tells nothing).
+
+    With few units, 2.5 % and 97.5 % are too close together: of 10 units such intervals held the truth in 89 % of
+    simulations, these in 93 %. Hesterberg, What teachers should know about the bootstrap, 2015: expanded percentiles.
+    """
+    count = max(units, 2)
+    reach = np.sqrt(count / (count - 1)) * t.ppf(0.975, count - 1)
+    return float(norm.cdf(-reach)), float(norm.cdf(reach))
 
 
 def rates(outcomes: Outcomes, thresholds: Floats, seed: int) -> Rates:
@@ -71,7 +82,7 @@ def _shares(parts: Floats, wholes: Floats, weights: Floats) -> Floats:
     is_there = ~np.isnan(shares)
     ends = np.full((2, len(shares)), np.nan)
     resampled = _divide(weights @ parts[:, is_there], weights @ wholes[:, is_there])
-    ends[:, is_there] = np.nanquantile(resampled, ENDS, axis=0)
+    ends[:, is_there] = np.nanquantile(resampled, interval_ends(len(parts)), axis=0)
     return np.vstack([shares, ends])
 
 

@@ -17,7 +17,8 @@ from autolabel.core.detections import Detection
 from autolabel.core.geometry import mask_to_frame
 from autolabel.evaluation.coco import average_precision
 from autolabel.evaluation.values import JudgedFrame, Precision
-from judged import SHAPES, any_frames, boxed, filled, frame
+from benching.judging import SHAPES, any_frames
+from judged import SIZE_PX, boxed, filled, frame, masked
 
 MOST = 100
 """COCO's own cap."""
@@ -71,7 +72,7 @@ def by_coco(frames: Sequence[JudgedFrame], folder: Path, kind: str) -> dict[str,
 
 @pytest.mark.parametrize("seed", range(8))
 def test_it_agrees_with_cocoeval_run_on_plain_files(seed: int, tmp_path: Path) -> None:
-    frames = any_frames(seed, 12, 10, list(UPRIGHT))
+    frames = any_frames(seed, 12, 10, SIZE_PX, list(UPRIGHT))
 
     told = average_precision(frames, SHAPES, MOST)
 
@@ -98,6 +99,17 @@ def test_a_shift_that_leaves_three_fifths_in_common_counts_at_three_of_the_ten_i
     told = average_precision([frame([boxed("cup", 20, 10, 40, 40, 0.9)], [CUP])], SHAPES, MOST)
 
     assert told["cup"] == Precision(pytest.approx(0.3), pytest.approx(1))
+
+
+@pytest.mark.parametrize(("cls", "mask_ap50"), [("dog", 0), ("rod", 1)])
+def test_a_rotated_box_counts_as_it_would_be_written_and_a_mask_as_it_is(cls: str, mask_ap50: float) -> None:
+    lattice = np.zeros((40, 41), np.bool_)
+    lattice[:, ::4] = True
+
+    told = average_precision([frame([masked(cls, lattice, 10, 10)], [filled(cls, 10, 10, 41, 40)])], SHAPES, MOST)
+
+    assert told[cls].box_ap == pytest.approx(1)
+    assert told[cls].mask_ap50 == pytest.approx(mask_ap50)
 
 
 def test_a_class_that_nobody_drew_has_no_ap_and_one_that_was_never_found_one_of_nought() -> None:

@@ -16,8 +16,10 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from autolabel.core.geometry import BoolArray, mask_to_frame
 from autolabel.evaluation.matching import MIN_IOU, FrameMatch, confusion, explain, outcomes, pair, reaches
 from autolabel.evaluation.overlap import boundary_iou, truth_rle
+from autolabel.evaluation.rates import rates
 from autolabel.evaluation.values import JudgedFrame
-from judged import HEIGHT_PX, SHAPES, WIDTH_PX, any_frames, boxed, filled, frame, masked
+from benching.judging import SHAPES, any_frames
+from judged import HEIGHT_PX, SIZE_PX, WIDTH_PX, boxed, filled, frame, masked
 
 CUP = boxed("cup", 10, 10, 40, 40)
 HALF = dict.fromkeys(SHAPES, 0.5)
@@ -142,7 +144,7 @@ def published_boundary(pixels: BoolArray, share: float = 0.02) -> BoolArray:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_boundary_iou_is_the_published_one_on_the_whole_frame(seed: int) -> None:
-    one = any_frames(seed, 1, 8, ["dog"])[0]
+    one = any_frames(seed, 1, 8, SIZE_PX, ["dog"])[0]
     whole = {item: mask_to_frame(item.mask, WIDTH_PX, HEIGHT_PX) for item in (*one.truth, *one.found) if item.mask}
 
     for ours in one.found:
@@ -219,18 +221,31 @@ def test_a_class_without_a_threshold_is_not_looked_for_and_one_without_a_shape_n
     assert match == FrameMatch(right=(), false=(), missed=(0,))
 
 
-def test_planted_errors_give_exactly_the_confusion_that_was_planted() -> None:
+def planted() -> list[JudgedFrame]:
     """Forty frames of a cup, a dog and a leaf; a quarter of the dogs is missed, a fifth of the leaves called dogs."""
     frames = []
     for unit in range(40):
-        dog, leaf = filled("dog", 100, 10, 40, 40), filled("leaf", 200, 10, 40, 40)
-        found = [CUP]
+        truth = [CUP, filled("dog", 100, 10, 40, 40), filled("leaf", 200, 10, 40, 40)]
+        found = [CUP, filled("leaf" if unit % 5 else "dog", 203, 12, 40, 40, 0.8)]
         found += [filled("dog", 103, 12, 40, 40, 0.9)] if unit % 4 else []
-        found += [filled("leaf" if unit % 5 else "dog", 203, 12, 40, 40, 0.8)]
         found += [boxed("cup", 10, 150, 40, 40, 0.7)] if unit < 7 else []
-        frames.append(frame(found, [CUP, dog, leaf], unit))
+        frames.append(frame(found, truth, unit))
+    return frames
 
-    told = confusion(frames, SHAPES, HALF)
+
+def test_planted_errors_give_exactly_the_rates_and_ious_that_were_planted() -> None:
+    by_class = outcomes(planted(), SHAPES, 40)
+
+    told = {cls: rates(by_class[cls], np.array([0.5]), seed=1) for cls in ("cup", "dog", "leaf")}
+
+    assert {cls: float(of.precision[0, 0]) for cls, of in told.items()} == {"cup": 40 / 47, "dog": 30 / 38, "leaf": 1}
+    assert {cls: float(of.recall[0, 0]) for cls, of in told.items()} == {"cup": 1, "dog": 30 / 40, "leaf": 32 / 40}
+    shared = 37 * 38
+    assert set(by_class["dog"].ious.tolist()) == {0, shared / (2 * 40 * 40 - shared)}
+
+
+def test_planted_errors_give_exactly_the_confusion_that_was_planted() -> None:
+    told = confusion(planted(), SHAPES, HALF)
 
     assert told == {
         ("cup", "cup"): 40,
@@ -253,7 +268,7 @@ def test_a_mask_that_is_wrong_in_the_right_box_is_no_confusion_of_its_class_with
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_object_and_every_detection_counts_once_and_the_diagonal_is_what_the_outcomes_say(seed: int) -> None:
-    frames = any_frames(seed, 6, 12)
+    frames = any_frames(seed, 6, 12, SIZE_PX)
 
     told = confusion(frames, SHAPES, HALF)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autolabel.evaluation.rates import GRID, mean_ious, rates
+from autolabel.evaluation.rates import GRID, interval_ends, mean_ious, rates
 from autolabel.evaluation.values import Estimate, Outcomes
+from benching.judging import any_outcomes, held
 
 
 def outcomes_of(
@@ -18,17 +19,6 @@ def outcomes_of(
 
 
 FOUR = outcomes_of([0.9, 0.7, 0.5, 0.3], [True, False, True, False], [0, 0, 1, 1], [2, 3])
-
-
-def simulated(seed: int, units: int = 40, recall: float = 0.7, false_share: float = 0.25) -> Outcomes:
-    """Units of one to five objects, of which some are found, beside others that make `false_share` of all false."""
-    rng = np.random.default_rng(seed)
-    objects = rng.integers(1, 6, units)
-    right = rng.binomial(objects, recall)
-    false = rng.poisson(objects * recall * false_share / (1 - false_share))
-    places = np.repeat(np.tile(np.arange(units), 2), np.concatenate([right, false])).tolist()
-    is_right = [True] * int(right.sum()) + [False] * int(false.sum())
-    return outcomes_of([0.9] * len(places), is_right, places, objects.tolist())
 
 
 def test_the_grid_is_every_hundredth_from_the_floor() -> None:
@@ -67,7 +57,7 @@ def test_a_class_that_nobody_drew_and_nothing_found_has_no_rates() -> None:
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
-    one, again = (rates(simulated(3), GRID, seed=7) for _ in range(2))
+    one, again = (rates(any_outcomes(3, 40), GRID, seed=7) for _ in range(2))
 
     np.testing.assert_array_equal(one.f1, again.f1)
 
@@ -79,14 +69,17 @@ def test_an_interval_goes_by_data_units_not_by_detections() -> None:
     assert rates(by_unit, np.array([0.5]), seed=1).precision[:, 0].tolist() == [0.5, 0, 1]
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
-    held = np.zeros(2)
-    for seed in range(200):
-        told = rates(simulated(seed), np.array([0.5]), seed)
-        ends = np.stack([told.precision[1:, 0], told.recall[1:, 0]])
-        held += (ends[:, 0] <= [0.75, 0.7]) & (ends[:, 1] >= [0.75, 0.7])
+@pytest.mark.parametrize("units", [10, 40])
+def test_intervals_hold_what_is_true_about_as_often_as_they_say(units: int) -> None:
+    shares = np.mean([held(units, seed) for seed in range(200)], axis=0)
 
-    assert (held >= 180).all()
+    assert (shares >= 0.9).all()
+
+
+def test_with_many_units_the_ends_are_the_plain_percentiles_and_with_few_further_out() -> None:
+    assert interval_ends(100_000) == pytest.approx((0.025, 0.975), abs=1e-4)
+    assert interval_ends(10) == pytest.approx((0.0086, 0.9914), abs=1e-4)
+    assert interval_ends(1) == interval_ends(2)
 
 
 def test_ious_are_averaged_over_what_is_right_at_the_threshold() -> None:
