@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from encord.objects import LabelRowV2, Object
+from encord.objects import LabelRowV2
 from encord.objects.coordinates import BoundingBoxCoordinates
 
-from annotators import Annotator, Thing, Work, annotate, approve, mean_seconds, truth_of
+from annotators import Annotator, Thing, Work, annotate, approve, mean_seconds, prelabel, truth_of
 from sandbox.conftest import RunningSandbox, Start
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -29,21 +29,9 @@ def sandbox(start: Start) -> RunningSandbox:
     return start("demo", 3)
 
 
-def show(row: LabelRowV2, *boxes: Thing) -> None:
-    """As a machine would have."""
-    row.initialise_labels()
-    for name, (x, y, w, h) in boxes:
-        drawn = row.ontology_structure.get_child_by_title(name, type_=Object).create_instance()
-        box = BoundingBoxCoordinates(height=h, width=w, top_left_x=x, top_left_y=y)
-        drawn.set_for_frames(box, manual_annotation=False, confidence=0.5)
-        row.add_object_instance(drawn)
-    row.save()
-
-
 def worked(sandbox: RunningSandbox, by: Annotator, *shown: Thing) -> tuple[Work, LabelRowV2]:
     row = sandbox.project().list_label_rows_v2()[0]
-    if shown:
-        show(row, *shown)
+    prelabel(sandbox.project(), [row] if shown else [], shown)
     work = annotate(sandbox, by, row.data_hash, TRUTH, np.random.default_rng(0))
     after = sandbox.project().list_label_rows_v2()[0]
     after.initialise_labels()

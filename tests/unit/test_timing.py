@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from autolabel.evaluation.timing import describe, time_ratio
 from autolabel.evaluation.values import Estimate, TimeRatio, TooFew
+from benching.coverage import held, worlds
 
 Rows = list[tuple[float, bool, str]]
 
@@ -94,3 +95,11 @@ def test_the_result_is_told_in_words(ratio: tuple[float, float, float], words: s
 
 def test_too_few_rows_are_told_instead_of_a_number() -> None:
     assert describe(TooFew(31, 86, "rows")) == "not yet: 31 of 86 rows"
+
+
+def test_the_interval_holds_the_true_ratio_and_no_difference_is_shown_where_there_is_none() -> None:
+    found = [held(world, range(60)) for world in [*worlds()][::8]]
+    shown, at_one = sum(one.shown for one in found), sum(one.at_one for one in found)
+    assert sum(one.held for one in found) >= 0.93 * shown
+    assert sum(one.silent for one in found) >= 0.93 * at_one
+    assert (shown > 1500, at_one > 500) == (True, True)
