@@ -56,7 +56,7 @@ def rates_chart(key: str, rates: Rates, now: float, suggested: float | None) -> 
         axes.axvline(now, color=COLORS["dim"], linewidth=1, linestyle=":")
         if suggested is not None:
             axes.axvline(suggested, color=COLORS["dim"], linewidth=1)
-        return _svg(figure)
+        return _svg(figure, "precision, recall and F1 against the threshold")
 
 
 def reliability_chart(key: str, reliability: Reliability) -> Markup:
@@ -78,7 +78,7 @@ def reliability_chart(key: str, reliability: Reliability) -> Markup:
                 markersize=3.5,
                 linewidth=1.4,
             )
-        return _svg(figure)
+        return _svg(figure, "how often detections were right against their confidence")
 
 
 def _unit_square(x_title: str, y_title: str) -> tuple[Figure, Axes]:
@@ -90,14 +90,16 @@ def _unit_square(x_title: str, y_title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, label: str) -> Markup:
     """The drawing alone, to hundredths: no prologue, rules for the page around it, size, fonts or ids of groups."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>| font-family: [^;]*;", "", text, flags=re.DOTALL)
-    text = re.sub(r'<svg[^>]*(viewBox="[^"]*")[^>]*>', r'<svg class="chart" \1 aria-hidden="true">', text, count=1)
+    text = re.sub(
+        r'<svg[^>]*(viewBox="[^"]*")[^>]*>', rf'<svg class="chart" \1 role="img" aria-label="{label}">', text, count=1
+    )
     text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
     text = re.sub(r"\s+", " ", re.sub(r"(\.\d\d)\d+", r"\1", text))
     for name, color in COLORS.items():

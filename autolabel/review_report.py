@@ -1,1 +1,112 @@
-"""Writes a review's page."""
+"""The page of a review: what people made of what was proposed, by class and person, and the time that it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from autolabel.core.overlay import hex_color
+from autolabel.evaluation.values import Estimate, TimeRatio
+from autolabel.report import Steps, write_page
+from autolabel.review import UNSEEN, ClassReview, Fates, Review
+
+IOU_BINS = 10
+MOST_SWAPS = 12
+
+
+@dataclass(frozen=True)
+class Line:
+    """A class as the page tells it; `ious`: of its edited objects, how many lie in each tenth of [0, 1]."""
+
+    it: ClassReview
+    color: str
+    ious: Sequence[int]
+
+
+def write_review(folder: Path, review: Review) -> Path:
+    """Write the review's page; as `report.write_page`."""
+    shown = sorted((it for it in review.classes if it.fates.total), key=lambda it: -it.fates.proposed)
+    return write_page(
+        folder,
+        review.id,
+        "review.html.jinja",
+        kind="Review",
+        title=review.project.title,
+        facts=_facts(review),
+        review=review,
+        headline=headline(review),
+        lines=[Line(it, hex_color(it.color), _tenths(it.edit_ious)) for it in shown],
+        silent=[it.name for it in review.classes if not it.fates.total],
+        swaps=_swaps(review),
+        saved=_saved(review.time) if isinstance(review.time, TimeRatio) else None,
+        unseen=UNSEEN,
+        steps=_next_steps(review),
+    )
+
+
+def headline(review: Review) -> list[str]:
+    """What a labelling lead asks, in a sentence each: what became of the proposals, and what time they saved."""
+    fates = review.fates
+    rows = f"{review.reviewed_rows} row{'s' if review.reviewed_rows != 1 else ''}"
+    if not review.reviewed_rows:
+        first = "People have not finished any of these rows yet."
+    elif not fates.proposed:
+        first = f"Nothing was proposed in the {rows} that people have finished; they drew {fates.added} objects."
+    else:
+        first = (
+            f"Of {fates.proposed} proposed objects people kept {_share(fates.kept, fates)} as they were, corrected "
+            f"{_share(fates.edited, fates)}, deleted {_share(fates.deleted, fates)} and gave "
+            f"{_share(fates.other_class, fates)} another class; they added {fates.added} ({rows} finished)."
+        )
+    return [first, f"Time: {review.time_text}."]
+
+
+def _share(count: int, fates: Fates) -> str:
+    return f"{100 * count / fates.proposed:.0f} %"
+
+
+def _tenths(ious: Sequence[float]) -> list[int]:
+    counts, _ = np.histogram(ious, IOU_BINS, (0.0, 1.0))
+    return [int(count) for count in counts]
+
+
+def _swaps(review: Review) -> list[tuple[int, str, str]]:
+    """(how often, proposed as, class now), most often first."""
+    names = {item.feature_hash: item.name for item in review.project.classes}
+    found = [
+        (count, names.get(proposed, proposed), names.get(now, now))
+        for (now, proposed), count in review.confusion.items()
+        if now is not None and proposed is not None and now != proposed
+    ]
+    return sorted(found, key=lambda swap: -swap[0])[:MOST_SWAPS]
+
+
+def _saved(time: TimeRatio) -> Estimate:
+    """The share of the time that is saved: over 0 where pre-labels help."""
+    return Estimate(1 - time.ratio.value, 1 - time.ratio.high, 1 - time.ratio.low)
+
+
+def _facts(review: Review) -> list[tuple[str, str]]:
+    runs = review.runs
+    return [
+        ("run", runs[0]) if len(runs) == 1 else ("runs", f"{len(runs)}, {runs[0]} to {runs[-1]}"),
+        ("to", review.destination),
+        ("recipe", review.recipe.id[:8]),
+        ("project", review.project.project_hash),
+        ("autolabel", version("autolabel")),
+    ]
+
+
+def _next_steps(review: Review) -> Steps:
+    if not review.reviewed_rows:
+        return [("Once people have finished rows:", f"autolabel review --run {review.runs[-1]}")]
+    return [
+        (
+            "What other thresholds would give, on rows that people have finished; nothing is written:",
+            f"autolabel trial --project {review.project.project_hash}",
+        )
+    ]
