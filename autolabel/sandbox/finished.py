@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autolabel.sandbox.scenes import Mask, Rng, Scene
 from autolabel.sandbox.store import Json
@@ -37,9 +36,8 @@ def work(i: int, scene: Scene, shapes: Mapping[str, str]) -> list[Json]:
 
     Most rows are approved; of ten, one waits for review and one was only begun.
     """
-    who = {"email": PEOPLE[i % len(PEOPLE)]}
     rng = np.random.default_rng(i)
-    drawn = [
+    drawn: list[Json] = [
         {
             "action": "draw",
             "class": name,
@@ -49,10 +47,10 @@ def work(i: int, scene: Scene, shapes: Mapping[str, str]) -> list[Json]:
         for n, (name, mask, _) in enumerate(in_jargon(scene).objects)
         if name in shapes
     ]
-    if i % 10 == 9:
-        return [{"action": "open"} | who, *(one | who for one in drawn[:1])]
-    done = [{"action": "open"} | who, *(one | who for one in drawn), {"action": "submit"} | who]
-    return done if i % 10 == 6 else [*done, {"action": "approve", "email": REVIEWER}]
+    is_begun, is_submitted = i % 10 == 9, i % 10 == 6
+    acts: list[Json] = [{"action": "open"}, *(drawn[:1] if is_begun else [*drawn, {"action": "submit"}])]
+    by_annotator = [act | {"email": PEOPLE[i % len(PEOPLE)]} for act in acts]
+    return by_annotator if is_begun or is_submitted else [*by_annotator, {"action": "approve", "email": REVIEWER}]
 
 
 def geometry(shape: str, mask: Mask, rng: Rng) -> Json:
@@ -92,13 +90,13 @@ def _polygons(mask: Mask) -> Json:
     height, width = mask.shape
     fine = mask.view(np.uint8).repeat(FINE, axis=0).repeat(FINE, axis=1)
     contours, hierarchy = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    parts: dict[int, list[list[float]]] = {}
-    for i, contour in enumerate(contours):
-        ring: NDArray[np.float64] = cv2.approxPolyDP(contour, FINE / 4, closed=True)[:, 0]
-        parent = int(hierarchy[0][i][3])
-        parts.setdefault(i if parent < 0 else parent, []).append(
-            ((ring + 0.5) / (FINE * width, FINE * height)).ravel().tolist()
-        )
+    rings = [cv2.approxPolyDP(contour, FINE / 4, closed=True)[:, 0] for contour in contours]
+    flat = [((ring + 0.5) / (FINE * width, FINE * height)).ravel().tolist() for ring in rings]
+    parents = hierarchy[0][:, 3].tolist()
+    parts = {i: [ring] for i, ring in enumerate(flat) if parents[i] < 0}
+    for ring, parent in zip(flat, parents, strict=True):
+        if parent >= 0:
+            parts[parent].append(ring)
     outer = next(iter(parts.values()))[0]
     points = {str(i): {"x": x, "y": y} for i, (x, y) in enumerate(zip(outer[::2], outer[1::2], strict=True))}
     return {"polygon": points, "polygons": list(parts.values())}
