@@ -260,7 +260,9 @@ def ontology_check(
 def sandbox(
     folder: Annotated[Path, typer.Option("--dir", help="Where its state, key and log live.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
-    scenario: Annotated[str | None, typer.Option(help="Make a project first: demo or demo-agent.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Make a project first: demo, demo-agent or demo-finished.")
+    ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Images in that project.")] = None,
 ) -> None:
     """Serve a stand-in of the Encord API on this machine, for trying things out. Talks to nobody else."""

@@ -114,7 +114,7 @@ def _put_object(person: Person, label: Json) -> None:
         "objectHash": object_hash,
         "featureHash": entry["featureNodeHash"],
         "manualAnnotation": True,
-        **_geometry(entry["shape"], person.wanted["box_norm"]),
+        **(person.wanted.get("geometry") or _geometry(entry["shape"], person.wanted["box_norm"])),
     }
     person.frame_labels(label)["objects"].append(drawn)
     label["object_answers"][object_hash] = {"objectHash": object_hash, "classifications": []}

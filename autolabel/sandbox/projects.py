@@ -5,13 +5,14 @@ which take seconds to draw, are kept in blobs/ once somebody has asked for them.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, cycle, islice
 from pathlib import Path
 from threading import Lock
 
+from autolabel.sandbox import finished
 from autolabel.sandbox.media import VIDEO_TYPE, encode_video, rate_and_duration
 from autolabel.sandbox.people import act_as_person
 from autolabel.sandbox.scenes import MATERIALS, Scene, draw
@@ -31,14 +32,22 @@ from autolabel.sandbox.truth import box_px, coco, on_show_each_second
 from autolabel.sandbox.workflow import new_stages, new_tasks
 
 SIZES = ((640, 480), (640, 360), (480, 480), (360, 640))
+FINISHED = "demo-finished"
 TITLES = {
     "demo": "Demo: surgical tools",
     "demo-agent": "Demo: surgical tools, Agent stage first",
+    FINISHED: "Demo: surgical tools, labelled by people",
 }
+PICTURES = {"demo": 40, "demo-agent": 40, FINISHED: 120}
+FIRST_SEED = {"demo": 7200, "demo-agent": 7200, FINISHED: 9200}
 EDITOR: Json = json.loads(Path(__file__).with_name("demo_ontology.json").read_text())
 CLASSES = {o["name"]: o["shape"] for o in EDITOR["objects"] if o["shape"] != "polyline"}
 OTHERS = [f"{m} {t}" for m in MATERIALS for t in TOOLS if f"{m} {t}" not in CLASSES]
-NAMES = {"mixed": [*CLASSES] * 22 + OTHERS, "others": OTHERS}  # mixed: 7 in 10 are of the ontology
+NAMES = {  # mixed and finished: 7 in 10 are of the ontology
+    "mixed": [*CLASSES] * 22 + OTHERS,
+    "others": OTHERS,
+    "finished": [*CLASSES, *finished.JARGON] * 16 + OTHERS,
+}
 NOTHING_OF_OURS = {5, 11}
 GROUPS = (3, 5, 4, 3, 4)  # frames
 VIDEOS = {"steady": (9028, (640, 360)), "uneven": (9012, (480, 480))}  # seed, size
@@ -53,7 +62,8 @@ PRIORITIES = {2: 0.7, 7: 0.8, 10: 0.9}
 def create_scenario(store: Store, directory: Path, scenario: str, frames: int | None, user: str) -> None:
     """Make a demo project, unless DIR has it already, and DIR/truth.json beside it.
 
-    It has 40 pictures, 5 image groups and 2 videos; with `frames`, that many pictures alone.
+    It has 40 pictures, 5 image groups and 2 videos; with `frames`, that many pictures alone. The one that people
+    have finished has 120 pictures and nothing else.
     """
     if scenario == "empty":
         return
@@ -63,18 +73,15 @@ def create_scenario(store: Store, directory: Path, scenario: str, frames: int | 
     if scenario not in TITLES:
         raise ValueError(f"no scenario {scenario}; there are empty, {', '.join(TITLES)}")
     stock = Stock(scenario, user, store.now())
-    items, parts = [stock.picture(i) for i in range(frames or 40)], list[Item]()
-    if frames is None:
+    items, parts = [stock.picture(i) for i in range(frames or PICTURES[scenario])], list[Item]()
+    if frames is None and scenario != FINISHED:
         groups = [stock.group(i, count) for i, count in enumerate(GROUPS)]
         items += [group for group, _ in groups] + [stock.video(name) for name in TIMES_S]
         parts = [frame for _, group_frames in groups for frame in group_frames]
     project, units = _add_project(store, stock, items, parts)
-    for i, action in _human_work(scenario):
-        if i < len(units):
-            where: Json = {"project": project.key, "data_hash": units[i].data_hash}
-            drawn = _box_to_draw(_scene(items[i])) if action == "draw" else {}
-            act_as_person(store, where | drawn | {"action": action})
-    (directory / "truth.json").write_text(json.dumps(_truth(store, units)))
+    for i, wanted in _human_work(scenario, items):
+        act_as_person(store, {"project": project.key, "data_hash": units[i].data_hash} | wanted)
+    (directory / "truth.json").write_text(json.dumps(_truth(store, units, _classes(scenario))))
 
 
 # ---------------------------------------------------------------------------------------- files
@@ -141,7 +148,8 @@ class Stock:
 
     def picture(self, i: int) -> Item:
         suffix, mime_type = ("jpg", "image/jpeg") if i % 4 == 3 else ("png", "image/png")
-        scene = _spec(7200 + i, SIZES[i % len(SIZES)], "others" if i in NOTHING_OF_OURS else "mixed")
+        names = "finished" if self.scenario == FINISHED else "others" if i in NOTHING_OF_OURS else "mixed"
+        scene = _spec(FIRST_SEED[self.scenario] + i, SIZES[i % len(SIZES)], names)
         return self._item(str(i), f"tray-{i:04}.{suffix}", mime_type, scene)
 
     def group(self, i: int, count: int) -> tuple[Item, list[Item]]:
@@ -178,7 +186,8 @@ def _spec(seed: int, size_px: tuple[int, int], names: str) -> Json:
 
 def _add_project(store: Store, stock: Stock, items: list[Item], parts: list[Item]) -> tuple[Project, list[DataUnit]]:
     scenario, now, title = stock.scenario, stock.now, TITLES[stock.scenario]
-    ontology = Ontology(derived_uuid(scenario, "ontology"), title, "", EDITOR, now, now)
+    editor = finished.with_jargon(EDITOR) if scenario == FINISHED else EDITOR
+    ontology = Ontology(derived_uuid(scenario, "ontology"), title, "", editor, now, now)
     dataset = Dataset(derived_uuid(scenario, "dataset"), "Surgical tools", "", stock.folder_uuid, now)
     folder = Folder(stock.folder_uuid, dataset.title, stock.user, now, dataset.key)
     units = [
@@ -203,12 +212,24 @@ def _add_project(store: Store, stock: Stock, items: list[Item], parts: list[Item
     return project, units
 
 
-def _human_work(scenario: str) -> list[tuple[int, str]]:
-    """What people did before the product came. At an Agent stage, only what was imported."""
-    imported = [(1, "draw"), (3, "classify")]
-    if scenario == "demo-agent":
-        return imported
-    return [*imported, (4, "open"), (6, "draw"), (6, "submit"), (8, "assign")]
+def _classes(scenario: str) -> dict[str, str]:
+    """What is labelled there -> its shape."""
+    jargon = {one["name"]: one["shape"] for one in finished.OBJECTS}
+    return CLASSES | jargon if scenario == FINISHED else CLASSES
+
+
+def _human_work(scenario: str, items: list[Item]) -> Iterator[tuple[int, Json]]:
+    """What people did before the product came, by row. At an Agent stage, only what was imported."""
+    if scenario == FINISHED:
+        for i, item in enumerate(items):
+            yield from ((i, wanted) for wanted in finished.work(i, _scene(item), _classes(scenario)))
+        return
+    acts = [(1, "draw"), (3, "classify")]
+    if scenario == "demo":
+        acts += [(4, "open"), (6, "draw"), (6, "submit"), (8, "assign")]
+    for i, action in acts:
+        if i < len(items):
+            yield i, (_box_to_draw(_scene(items[i])) if action == "draw" else {}) | {"action": action}
 
 
 def _box_to_draw(scene: Scene) -> Json:
@@ -219,7 +240,7 @@ def _box_to_draw(scene: Scene) -> Json:
     return {"class": name, "box_norm": [x / width, y / height, w / width, h / height]}
 
 
-def _truth(store: Store, units: list[DataUnit]) -> Json:
+def _truth(store: Store, units: list[DataUnit], classes: Mapping[str, str]) -> Json:
     """COCO instances of pictures, frames of groups, and each second of a video; and what frames a video has there."""
     times = {u.data_hash: (store.get(Item, u.item_uuid).scene or {}).get("times") for u in units}
     sampled = {data_hash: on_show_each_second(TIMES_S[name]) for data_hash, name in times.items() if name}
@@ -229,9 +250,9 @@ def _truth(store: Store, units: list[DataUnit]) -> Json:
             for i, (_, file) in enumerate(store.frames(unit)):
                 for frame, time_s in sampled.get(unit.data_hash, {i: 0.0}).items():
                     assert file.scene is not None
-                    yield f"{unit.data_hash}/{frame}", frame_of_video(file.scene, time_s)
+                    yield f"{unit.data_hash}/{frame}", finished.in_jargon(frame_of_video(file.scene, time_s))
 
-    instances = coco(CLASSES, frames())
+    instances = coco(classes, frames())
     image_ids = {image["file_name"]: image["id"] for image in instances["images"]}
     videos = [
         {
