@@ -215,7 +215,7 @@ def make_plan(
 
 
 def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
-    """What a row's stored detections come to, scores being confidences now; `samples_per_second`: None for pictures."""
+    """What a row's stored detections come to, confidences for scores; `samples_per_second`: of a video, or None."""
     follow = None if samples_per_second is None else by_class(partial(BoxTracker, samples_per_second))
     min_track = recipe.config.min_track if follow else 1
     stored = ledger.detections(recipe.id, data_hash)
