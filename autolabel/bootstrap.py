@@ -28,7 +28,7 @@ from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
 from autolabel.protocols import Retractor, Sink, Source
-from autolabel.recipe import Recipe, RecipeConfig, draft_prompts, load_config, plan_prompts
+from autolabel.recipe import Recipe, RecipeConfig, check_calibration, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
 from autolabel.stages import Meter
@@ -274,7 +274,9 @@ def make_recipe(config: RecipeConfig, project: Project) -> tuple[Recipe, tuple[O
     prompts = read_prompt_map(config)
     plan, left = plan_prompts(config, prompts, project.classes)
     segmenter = weights_digest(config.segmenter.weights) if config.segmenter else ""
-    return Recipe(config, plan, weights_digest(config.detector.weights), segmenter), left
+    recipe = Recipe(config, plan, weights_digest(config.detector.weights), segmenter)
+    check_calibration(recipe, prompts)
+    return recipe, left
 
 
 def read_prompt_map(config: RecipeConfig) -> Document[PromptMap] | None:

@@ -339,10 +339,13 @@ def print_undo(what: str, undo: Mapping[str, Any], *, via: bool) -> None:
 def print_explanation(told: Mapping[str, Any]) -> None:
     """Where an object came from: a fact a line, then a line a frame."""
     cls, detector, segmenter = told["class"], told["detector"], told["segmenter"]
+    is_calibrated = told["confidence"] == "calibrated"
+    score = "confidence" if is_calibrated else "score"
     facts = [
         ("object", f"{told['object']}, {cls['name']} ({cls['shape']})"),
         ("row", f"{told['data_hash']} of project {told['project']}"),
         ("recipe", told["recipe"]),
+        ("confidence", "calibrated on rows that people had finished" if is_calibrated else "the score, uncalibrated"),
         ("detector", f"{detector['family']} {detector['weights']}, {detector['digest']}"),
         (
             "segmenter",
@@ -360,7 +363,7 @@ def print_explanation(told: Mapping[str, Any]) -> None:
         mask = "no mask" if found["mask_score"] is None else f"mask {found['mask_score']:.3f}"
         box = ", ".join(f"{edge:.1f}" for edge in found["box_xyxy_px"])
         out.print(
-            f'frame {found["frame"]:<4} "{escape(found["prompt"])}", score {found["score"]:.3f}, {mask}, '
+            f'frame {found["frame"]:<4} "{escape(found["prompt"])}", {score} {found["score"]:.3f}, {mask}, '
             f"box ({box}) px, image {found['image_digest']}"
         )
 

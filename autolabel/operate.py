@@ -260,6 +260,7 @@ def explain(ledger: Ledger, object_hash: str) -> dict[str, Any]:
         "project": told["project_hash"],
         "data_hash": told["data_hash"],
         "recipe": recipe.id,
+        "confidence": config.confidence,
         "detector": {**config.detector.model_dump(), "digest": recipe.detector_digest},
         "segmenter": config.segmenter and {**config.segmenter.model_dump(), "digest": recipe.segmenter_digest},
         "written": _written(ledger, receipts),

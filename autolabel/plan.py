@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from autolabel.core.assemble import Assembly, assemble
+from autolabel.core.assemble import Assembly, assemble, with_confidence
 from autolabel.core.limits import DAY_S, Limit, Room
 from autolabel.core.rows import (
     Context,
@@ -215,10 +215,12 @@ def make_plan(
 
 
 def assemble_stored(ledger: Ledger, recipe: Recipe, data_hash: str, samples_per_second: float | None) -> Assembly:
-    """What the stored detections of a row come to; `samples_per_second`: of a video, None for pictures."""
+    """What a row's stored detections come to, confidences for scores; `samples_per_second`: of a video, or None."""
     follow = None if samples_per_second is None else by_class(partial(BoxTracker, samples_per_second))
     min_track = recipe.config.min_track if follow else 1
-    return assemble(ledger.detections(recipe.id, data_hash), recipe.shapes, recipe.id, data_hash, follow, min_track)
+    stored = ledger.detections(recipe.id, data_hash)
+    found = assemble(stored, recipe.shapes, recipe.id, data_hash, follow, min_track)
+    return with_confidence(found, recipe.plan)
 
 
 def _look_again(

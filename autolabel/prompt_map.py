@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from autolabel.core.lint import MapEntry
 from autolabel.core.prompts import SHAPES, Shape, normalise
@@ -15,6 +16,17 @@ from autolabel.core.rows import OntologyClass, Project
 from autolabel.documents import Document, Strict, find, read_document
 
 Score = Annotated[float, Field(ge=0, le=1)]
+
+
+def _rising(knots: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    pairs = list(itertools.pairwise(knots))
+    if not pairs or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairs):
+        raise ValueError("it takes two or more pairs [score, confidence]: scores rising, confidences not falling")
+    return knots
+
+
+Knots = Annotated[tuple[tuple[Score, Score], ...], AfterValidator(_rising)]
+"""(score, confidence) of a calibration."""
 
 HEADER = """\
 # How the detector is asked for each class. Edit it, name it in a recipe (`prompt_map: FILE`), and check it with
@@ -29,19 +41,27 @@ HEADER = """\
 
 
 class ClassPrompts(Strict):
-    """One class of a prompt map; what is left out comes from the ontology's name and the config."""
+    """One class of a prompt map; what is left out comes from the ontology's name and the config.
+
+    `calibration`: how often its detections were right by score, as a trial found.
+    """
 
     prompts: tuple[str, ...] | None = None
     threshold: Score | None = None
     max_instances: Annotated[int, Field(ge=1)] | None = None
     shape: Shape | None = None
+    calibration: Knots | None = None
 
 
 class PromptMap(Strict):
-    """Class name -> its prompts; distractors are prompts that mean no class."""
+    """Class name -> its prompts; distractors are prompts that mean no class.
+
+    `calibrated_for`: `Recipe.scoring_id` of the recipe whose scores the calibrations are of.
+    """
 
     classes: dict[str, ClassPrompts]
     distractors: tuple[str, ...] = ()
+    calibrated_for: str | None = None
 
 
 def load_prompt_map(name: str) -> Document[PromptMap]:

@@ -49,6 +49,8 @@ class RecipeConfig(Strict):
     - `min_track`: an object of a video that is seen on fewer of them is not labelled.
     - `prompts_per_pass`: how many prompts share a pass of the detector: many are cheap, few disturb each other less.
     - `tiles`: look also at parts of each frame, enlarged: finds small objects, at the cost of a frame a tile.
+    - `confidence`: what labels carry: the detector's score as it is, or how often detections of that score were right
+      in the trial that wrote the prompt map's calibrations. Thresholds are of the score either way.
     """
 
     description: str = ""
@@ -63,6 +65,7 @@ class RecipeConfig(Strict):
     min_track: Annotated[int, Field(ge=1)] = 2
     prompts_per_pass: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
     tiles: Tiles | None = None
+    confidence: Literal["raw", "calibrated"] = "raw"
 
 
 def load_config(name: str) -> RecipeConfig:
@@ -116,6 +119,7 @@ def _class_plan(item: OntologyClass, own: ClassPrompts, config: RecipeConfig) ->
         prompts=_normalised((item.name,) if own.prompts is None else own.prompts),
         threshold=config.threshold if own.threshold is None else own.threshold,
         max_instances=own.max_instances or config.max_instances,
+        calibration=(own.calibration or ()) if config.confidence == "calibrated" else (),
     )
 
 
@@ -156,7 +160,26 @@ class Recipe:
             **({"precision": precision} if "bf16" in precision else {}),
             **({"prompts_per_pass": self.plan.per_pass} if self.plan.per_pass else {}),
             **({"tiles": config.tiles.model_dump()} if config.tiles else {}),
+            **({"calibration": [cls.calibration for cls in self.plan.classes]} if self.is_calibrated else {}),
         }
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.config.confidence == "calibrated"
+
+    @cached_property
+    def scoring_id(self) -> str:
+        """SHA-256 (hex) of all that decides scores: what a calibration of them holds for."""
+        config, plan = self.config, self.plan
+        return digest(
+            {
+                "detector": [config.detector.family, self.detector_digest, config.detector.precision],
+                "prompts": [[cls.feature_hash, cls.prompts] for cls in plan.classes],
+                "distractors": plan.distractors,
+                "per_pass": plan.per_pass,
+                "tiles": config.tiles.model_dump() if config.tiles else None,
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """For the ledger: `from_json` of this, on any later day, gives an equal recipe with the same id."""
@@ -216,6 +239,25 @@ class Recipe:
             if missing:
                 return False
         return True
+
+
+def check_calibration(recipe: Recipe, prompts: Document[PromptMap] | None) -> None:
+    """Raises PermanentUsageError for a recipe of calibrated confidence whose prompt map has none, or another's."""
+    if not recipe.is_calibrated:
+        return
+    missing = [cls.name for cls in recipe.plan.classes if not cls.calibration]
+    if prompts is None:
+        why = "there is no prompt map"
+    elif prompts.content.calibrated_for != recipe.scoring_id:
+        why = f"{prompts.at('calibrated_for')}: it is not for this recipe's prompts, weights and tiles"
+    elif missing:
+        why = f"{prompts.at('classes', missing[0])}: there is no calibration of {', '.join(missing)}"
+    else:
+        return
+    raise PermanentUsageError(
+        f"`confidence: calibrated` cannot be had: {why}. Run `autolabel trial` with --write-map on rows that people "
+        "have finished, or set `confidence: raw`. Nothing was changed"
+    )
 
 
 _RECIPE = TypeAdapter(Recipe)

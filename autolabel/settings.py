@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from autolabel.core.prompts import nearest
 from autolabel.errors import PermanentUsageError
+from autolabel.evaluation.costs import Costs
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 PREFIX, ENV_FILE = "AUTOLABEL_", ".env"
@@ -145,6 +146,10 @@ class Settings(BaseSettings):
         Pathways(),
         description="Agent stage pathway by outcome, e.g. AUTOLABEL_PATHWAYS__LABELLED=review; also EMPTY, FAILED.",
     )
+    costs: Costs = Field(
+        Costs(),
+        description="Seconds of annotators' work by which a trial judges, e.g. AUTOLABEL_COSTS__DRAW_BOX_S=9.",
+    )
 
 
 def read_settings(env_file: str | None = ENV_FILE) -> Settings:
@@ -186,7 +191,9 @@ def _strays(env_file: str | None) -> Iterator[str]:
 
 def _names() -> list[str]:
     plain = [f"{PREFIX}{name}".upper() for name, field in Settings.model_fields.items() if not field.validation_alias]
-    return [*plain, *(f"{PREFIX}PATHWAYS__{name}".upper() for name in Pathways.model_fields)]
+    groups: dict[str, type[BaseModel]] = {"PATHWAYS": Pathways, "COSTS": Costs}
+    nested = (f"{PREFIX}{group}__{name}".upper() for group, model in groups.items() for name in model.model_fields)
+    return [*plain, *nested]
 
 
 def project_hash(text: str) -> str:

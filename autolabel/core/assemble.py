@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.identity import object_hash
-from autolabel.core.prompts import Shape, needs_mask
+from autolabel.core.prompts import PromptPlan, Shape, needs_mask
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,20 @@ def assemble(
         elif places:
             short[feature_hash] += 1
     return Assembly(tuple(instances), by_cap, without_mask, short)
+
+
+def with_confidence(assembly: Assembly, plan: PromptPlan) -> Assembly:
+    """The same instances, the score of each detection of a calibrated class replaced by its confidence."""
+    classes = {cls.feature_hash: cls for cls in plan.classes}
+    if not any(cls.calibration for cls in plan.classes):
+        return assembly
+
+    def placed(place: Placement) -> Placement:
+        found = place.detection
+        return replace(place, detection=replace(found, score=classes[found.feature_hash].confidence(found.score)))
+
+    instances = (replace(item, placements=tuple(map(placed, item.placements))) for item in assembly.instances)
+    return replace(assembly, instances=tuple(instances))
 
 
 def lacks_mask(found: Detection, shapes: Mapping[str, Shape]) -> bool:

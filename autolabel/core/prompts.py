@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 Shape = Literal["bounding_box", "rotatable_bounding_box", "polygon", "bitmask"]
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
@@ -26,6 +28,7 @@ class ClassPlan:
     - `prompts`: texts that all mean this class; normalised, never empty.
     - `threshold`: least class score that is kept, in [0, 1].
     - `max_instances`: most objects of this class a frame may get; the best stay.
+    - `calibration`: (score, confidence) by rising score, neither falling; empty where confidence is the score itself.
     """
 
     feature_hash: str
@@ -34,6 +37,14 @@ class ClassPlan:
     prompts: tuple[str, ...]
     threshold: float
     max_instances: int
+    calibration: tuple[tuple[float, float], ...] = ()
+
+    def confidence(self, score: float) -> float:
+        """What a label of this score says of itself; between two points on the line that joins them."""
+        if not self.calibration:
+            return score
+        scores, confidences = zip(*self.calibration, strict=True)
+        return float(np.interp(score, scores, confidences))
 
 
 @dataclass(frozen=True)

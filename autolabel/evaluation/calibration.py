@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,6 +92,8 @@ def _error(confidence: Floats, share_right: Floats, count: NDArray[np.intp]) -> 
 
 def _knots(curve: Floats) -> tuple[tuple[float, float], ...]:
     """As few points as keep straight lines near the curve."""
+    import cv2  # no command but a trial's is to wait for it
+
     points = np.stack([CURVE_SCORES, curve], axis=1).astype(np.float32)
     kept = cv2.approxPolyDP(points[:, None], KNOT_ERROR, closed=False)[:, 0]
     return tuple((round(float(score), 2), round(float(chance), 4)) for score, chance in kept)

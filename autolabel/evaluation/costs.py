@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,16 +99,12 @@ def judge(outcomes: Outcomes, shape: Shape, costs: Costs, seed: int) -> Verdict:
     threshold, drawing_s = suggest_threshold(outcomes, shape, costs), costs.draw_s(shape)
     if lacking := _lacking(outcomes.objects):
         text = _clear_no(outcomes, shape, costs) if threshold is None else None
-        missing = f"cannot be told yet: {lacking}; {lacking.needed - lacking.have} more are needed"
-        return Verdict(Worth.NO if text else Worth.UNKNOWN, None, lacking, drawing_s, text or missing)
-
-    def choose(part: Outcomes) -> float | None:
-        return _surest(part) if threshold is None else suggest_threshold(part, shape, costs)
-
+        return Verdict(Worth.NO if text else Worth.UNKNOWN, None, lacking, drawing_s, text or _not_yet(lacking))
+    choose = _surest if threshold is None else partial(suggest_threshold, shape=shape, costs=costs)
     saved = _per_object(_held_out(outcomes, shape, costs, choose, seed), outcomes.objects, seed)
     worth = _worth(saved)
-    if worth == Worth.YES and threshold is None:
-        worth = Worth.UNKNOWN
+    if worth == (Worth.YES if threshold is None else Worth.NO):
+        worth = Worth.UNKNOWN  # halves of the rows say the contrary of all of them
     return Verdict(worth, threshold, saved, drawing_s, _in_words(outcomes, worth, threshold, saved, drawing_s))
 
 
@@ -121,10 +118,9 @@ def judge_together(classes: Mapping[str, tuple[Outcomes, Shape]], costs: Costs, 
     drawing = sum(float(drawing_seconds(*part, costs).sum()) for part in parts)
     drawing_s = drawing / max(1, int(objects.sum()))
     if lacking := _lacking(objects):
-        text = f"cannot be told yet: {lacking}; {lacking.needed - lacking.have} more are needed"
-        return Verdict(Worth.UNKNOWN, None, lacking, drawing_s, text)
+        return Verdict(Worth.UNKNOWN, None, lacking, drawing_s, _not_yet(lacking))
     savings = [
-        _held_out(outcomes, shape, costs, lambda part, shape=shape: suggest_threshold(part, shape, costs), seed)  # type: ignore[misc]
+        _held_out(outcomes, shape, costs, partial(suggest_threshold, shape=shape, costs=costs), seed)
         for outcomes, shape in parts
     ]
     saved = _per_object(np.sum(savings, axis=0), objects, seed)
@@ -192,15 +188,19 @@ def _lacking(objects: Counts) -> TooFew | None:
     return None
 
 
+def _not_yet(lacking: TooFew) -> str:
+    return f"cannot be told yet: {lacking}; {lacking.needed - lacking.have} more are needed"
+
+
 def _clear_no(outcomes: Outcomes, shape: Shape, costs: Costs) -> str | None:
     """Why a class is not worth it although people drew few objects of it: false boxes tell as well.
 
-    Where so many of the surest fifth, and of MIN_OBJECTS at least, are false, in MIN_UNITS data units at least, that
-    the share that is right lies with 97.5 % (Clopper and Pearson) below what would pay if each were exact.
+    Where so many of the surest fifth are false, MIN_OBJECTS or more of them in MIN_UNITS data units or more, that the
+    share that is right lies with 97.5 % (Clopper and Pearson) below what would pay if each were exact.
     """
     from scipy.stats import beta  # its import takes seconds
 
-    surest = np.argsort(-outcomes.scores, kind="stable")[: max(MIN_OBJECTS, int(outcomes.scores.size * SUREST))]
+    surest = np.argsort(-outcomes.scores, kind="stable")[: int(outcomes.scores.size * SUREST)]
     if surest.size < MIN_OBJECTS or np.unique(outcomes.units[surest]).size < MIN_UNITS:
         return None
     right = int(outcomes.is_right[surest].sum())

@@ -15,6 +15,7 @@ import fakes
 import platform_fakes
 from autolabel.cli import app
 from autolabel.core.rows import REASON_TEXT
+from autolabel.evaluation.costs import Costs
 from autolabel.settings import Pathways, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +54,10 @@ def test_the_example_environment_lists_every_setting_and_no_other() -> None:
     fields = {
         str(field.validation_alias or f"AUTOLABEL_{name.upper()}")
         for name, field in Settings.model_fields.items()
-        if name != "pathways"
+        if name not in ("pathways", "costs")
     }
-    assert listed == fields | {f"AUTOLABEL_PATHWAYS__{name.upper()}" for name in Pathways.model_fields}
+    pathways = {f"AUTOLABEL_PATHWAYS__{name.upper()}" for name in Pathways.model_fields}
+    assert listed == fields | pathways | {f"AUTOLABEL_COSTS__{name.upper()}" for name in Costs.model_fields}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

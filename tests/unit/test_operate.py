@@ -9,6 +9,7 @@ import pytest
 
 from autolabel.core.detections import Detection, FrameLabels, Mask
 from autolabel.core.identity import object_hash
+from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import Destination, LabelRow, Reason, RowContent, Stage
 from autolabel.errors import Interrupted, PermanentUsageError, TransientServiceError
 from autolabel.ledger import Ledger
@@ -243,6 +244,21 @@ def test_an_object_is_explained_from_the_ledger_alone(
         assert found["image_digest"] == f"digest of {found['frame']}"
     ledger.end_undo(job(), "run", "a", "main", ends_row=True)
     assert explain(ledger, name)["written"][0]["undone_at"] == 12.0
+
+
+def test_labels_of_a_calibrated_recipe_are_explained_by_their_confidence(tmp_path: Path) -> None:
+    ledger, cls = open_ledger(tmp_path), replace(RECIPE.plan.classes[0], calibration=((0.0, 0.0), (1.0, 0.5)))
+    config = RECIPE.config.model_copy(update={"confidence": "calibrated"})
+    mine = replace(RECIPE, config=config, plan=PromptPlan((cls,)))
+    its_job, name = Job("project-1", mine.id, "main"), object_hash(mine.id, "a", CAR.feature_hash, 0)
+    ledger.start_run("run", its_job, "Cars", mine.to_json())
+    ledger.claim(its_job, "run", ["a"], {})
+    ledger.put_detections(its_job, "run", [Chunk("a", [drive(0)], ends_row=True)])
+    ledger.move(its_job, "run", [Move("a", State.INTENT)])
+    receipt = Receipt("main", "l", {name: CAR.feature_hash}, "")
+    ledger.move(its_job, "run", [Move("a", State.WRITTEN, receipt=receipt)])
+    told = explain(ledger, name)
+    assert (told["confidence"], [found["score"] for found in told["frames"]]) == ("calibrated", [0.45])
 
 
 @pytest.mark.parametrize("name", ["AAAAAAAA", "", "%", CAR.feature_hash])

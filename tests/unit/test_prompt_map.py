@@ -13,6 +13,7 @@ from autolabel.core.lint import Severity, lint
 from autolabel.core.prompts import SHAPES, TokenCounts, normalise
 from autolabel.core.rows import OntologyClass, Project, Workflow
 from autolabel.documents import read_document
+from autolabel.errors import PermanentUsageError
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
 from autolabel.recipe import draft_prompts, load_config
 
@@ -63,3 +64,11 @@ def test_shipped_maps_give_the_linter_nothing_to_warn_of(name: str) -> None:
     findings = lint(plan, found, map_entries(document), TokenCounts((3,) * len(plan.prompts), 254))
 
     assert [str(finding) for finding in findings if finding.severity != Severity.NOTE] == []
+
+
+@pytest.mark.parametrize("points", [[], [[0.1, 0.2]], [[0.5, 0.1], [0.5, 0.2]], [[0.1, 0.5], [0.9, 0.4]], [[0, 1.5]]])
+def test_a_calibration_that_does_not_rise_is_refused_by_name(tmp_path: Path, points: list[list[float]]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"classes:\n  Car:\n    calibration: {points}\n")
+    with pytest.raises(PermanentUsageError, match=r"mine\.yaml:3: classes\.Car\.calibration"):
+        load_prompt_map(str(path))

@@ -12,7 +12,16 @@ from autolabel.core.rows import LabelRow, OntologyClass
 from autolabel.documents import Document
 from autolabel.errors import PermanentUsageError
 from autolabel.prompt_map import PromptMap
-from autolabel.recipe import MAX_KNOWN_SLOTS, ModelChoice, Recipe, RecipeConfig, Tiles, load_config, plan_prompts
+from autolabel.recipe import (
+    MAX_KNOWN_SLOTS,
+    ModelChoice,
+    Recipe,
+    RecipeConfig,
+    Tiles,
+    check_calibration,
+    load_config,
+    plan_prompts,
+)
 from platform_fakes import make_row
 
 CAR = OntologyClass("car00001", "Car", "bounding_box", "#D33115")
@@ -144,6 +153,53 @@ def test_the_id_changes_with_what_decides_the_answer(changes: dict[str, object])
 
 def test_recipes_that_use_nothing_new_keep_the_ids_they_had() -> None:
     assert recipe(CAR).id == "885dd21ac6616cb050af0669893a2960576d6697448268603b7882d22a349741"
+
+
+def calibrated(*points: tuple[float, float]) -> tuple[Recipe, Document[PromptMap]]:
+    """A recipe of calibrated confidence, and its map, which is for the scores of just that recipe."""
+    classes = {"Car": {"calibration": points or None}}
+    chosen, mapped = config(confidence="calibrated"), prompt_map({"classes": classes})
+    made = Recipe(chosen, plan_prompts(chosen, mapped, [CAR])[0], "d1", "d2")
+    return made, prompt_map({"classes": classes, "calibrated_for": made.scoring_id})
+
+
+def test_calibration_belongs_to_the_answer_and_comes_back_from_the_ledger() -> None:
+    first, second = calibrated((0, 0.1), (1, 0.9))[0], calibrated((0, 0.1), (1, 0.8))[0]
+    assert len({recipe(CAR).id, first.id, second.id}) == 3
+    assert Recipe.from_json(first.to_json()) == first
+    assert first.plan.classes[0].confidence(0.25) == pytest.approx(0.3)
+
+
+def test_a_map_with_calibrations_changes_nothing_while_confidence_is_raw() -> None:
+    mapped = calibrated((0, 0.1), (1, 0.9))[1]
+    assert plan_prompts(config(), mapped, [CAR]) == plan_prompts(config(), None, [CAR])
+
+
+def test_what_a_calibration_holds_for_is_what_decides_scores() -> None:
+    mine = recipe(CAR)
+    same = [recipe(CAR, threshold=0.6), recipe(CAR, nms_iou=0.1), replace(mine, segmenter_digest="other")]
+    bf16 = ModelChoice(family="grounding_dino", weights="bundled:detector", precision="bf16")
+    others = [
+        recipe(CAR, BUS),
+        recipe(CAR, prompts_per_pass=1),
+        recipe(CAR, tiles=Tiles(size_px=512)),
+        recipe(CAR, detector=bf16),
+        replace(mine, detector_digest="other"),
+    ]
+    assert {one.scoring_id for one in same} == {mine.scoring_id}
+    assert len({mine.scoring_id, *(one.scoring_id for one in others)}) == 6
+
+
+def test_calibrated_confidence_takes_a_calibration_of_this_recipe_for_each_class() -> None:
+    made, mapped = calibrated((0, 0.1), (1, 0.9))
+    check_calibration(made, mapped)
+    check_calibration(recipe(CAR), None)
+    with pytest.raises(PermanentUsageError, match=r"there is no prompt map\. Run `autolabel trial` with --write-map"):
+        check_calibration(made, None)
+    with pytest.raises(PermanentUsageError, match=r"mine\.yaml: calibrated_for: it is not for this recipe's prompts"):
+        check_calibration(replace(made, detector_digest="new weights"), mapped)
+    with pytest.raises(PermanentUsageError, match=r"classes\.Car: there is no calibration of Car"):
+        check_calibration(*calibrated())
 
 
 def test_a_recipe_comes_back_equal_from_the_ledgers_json() -> None:

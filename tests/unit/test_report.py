@@ -77,6 +77,15 @@ def test_a_page_adds_up_names_the_worst_and_links_each_task(tmp_path: Path) -> N
     assert html.count("data:image/jpeg") == 2
 
 
+def test_a_page_says_whether_confidence_is_calibrated(tmp_path: Path) -> None:
+    assert "scores 0 to 1, uncalibrated" in page_of(tmp_path, album_of(tmp_path))
+    config = RECIPE.config.model_copy(update={"confidence": "calibrated"})
+    page = push_page(make_project(), replace(RECIPE, config=config), SUMMARY, [], "https://api.encord.com")
+    html = write_report(tmp_path, page, album_of(tmp_path)).read_text()
+    assert "confidence 0 to 1, calibrated" in html
+    assert "uncalibrated" not in html
+
+
 def test_a_page_is_readable_by_its_owner_alone_and_loads_nothing(tmp_path: Path) -> None:
     html = page_of(tmp_path, album_of(tmp_path, (make_row("a"), [car(0.9)])))
     assert (tmp_path / "run-1.html").stat().st_mode & 0o777 == 0o600

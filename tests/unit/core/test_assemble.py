@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autolabel.core.assemble import Assembly, Follow, assemble
+from autolabel.core.assemble import Assembly, Follow, assemble, with_confidence
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.identity import object_hash
-from autolabel.core.prompts import Shape
+from autolabel.core.prompts import ClassPlan, PromptPlan, Shape
 
 
 def found(feature_hash: str, score: float = 0.5) -> Detection:
@@ -62,3 +62,13 @@ def test_a_track_goes_on_over_a_frame_without_a_mask_which_is_counted() -> None:
 def test_what_the_cap_cut_off_is_added_up_over_the_frames() -> None:
     frames = [FrameLabels(index, 10, 10, (), {"car": 3}) for index in range(2)]
     assert row(frames).dropped_by_cap == {"car": 6}
+
+
+def test_confidence_takes_the_place_of_scores_and_nothing_else_changes() -> None:
+    car = ClassPlan("car", "Car", "bounding_box", ("car",), 0.3, 5, calibration=((0.0, 0.0), (0.8, 0.4), (1.0, 0.6)))
+    van = ClassPlan("van", "Van", "bounding_box", ("van",), 0.3, 5)
+    before = row([frame(0, "car", "van"), frame(1, "car")])
+    after = with_confidence(before, PromptPlan((car, van)))
+    scores = [place.detection.score for item in after.instances for place in item.placements]
+    assert [round(score, 6) for score in scores] == [0.5, 0.9, 0.4]
+    assert [item.object_hash for item in after.instances] == [item.object_hash for item in before.instances]

@@ -107,10 +107,10 @@ def test_many_objects_in_few_rows_are_too_few_as_well() -> None:
 
 
 def test_false_boxes_in_plenty_are_a_no_although_people_drew_hardly_any() -> None:
-    false = outcomes(np.linspace(0.1, 0.9, 100).tolist(), [0.0] * 100, [place % 20 for place in range(100)], [0] * 20)
+    false = outcomes(np.linspace(0.1, 0.9, 200).tolist(), [0.0] * 200, [place % 20 for place in range(200)], [0] * 20)
     told = judge(false, "bounding_box", COSTS, seed=0)
     assert (told.worth, told.saved_s) == (Worth.NO, TooFew(0, 30, "objects"))
-    assert told.text == "not worth it: of the 30 surest detections 0 are right, and 25% would have to be"
+    assert told.text == "not worth it: of the 40 surest detections 0 are right, and 25% would have to be"
 
 
 def test_false_boxes_of_few_rows_are_no_such_evidence() -> None:
