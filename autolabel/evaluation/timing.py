@@ -37,9 +37,9 @@ class _Precision(NamedTuple):
 def time_ratio(seconds: Floats, with_prelabels: NDArray[np.bool_], annotators: Sequence[str]) -> TimeRatio | TooFew:
     """How the time that a row takes with pre-labels compares with that from nothing. One entry a row, each above 0 s.
 
-    The ratio of geometric means within an annotator, averaged over annotators. One who worked with them only, or
-    without only, tells nothing of it: their rows are not counted. With three annotators or more the interval is
-    clustered by annotator, and holds for others like them; with fewer it is about the rows of these people alone.
+    The ratio of geometric means within an annotator, averaged over annotators. Annotators who worked in one way only
+    tell nothing of it: their rows are not counted. With three annotators or more the interval is clustered by
+    annotator, and holds for others like them; with fewer it is about the rows of these people alone.
     """
     people, who = np.unique(np.asarray(annotators, str), return_inverse=True)
     arm = np.where(with_prelabels, 0, 1)
@@ -62,8 +62,8 @@ def time_ratio(seconds: Floats, with_prelabels: NDArray[np.bool_], annotators: S
 def _judged(differences: Floats, noise: Floats, counts: NDArray[np.intp]) -> TimeRatio | TooFew:
     """From the differences of mean logarithms (J,), the variance of a row in each arm (2,), the rows (2, J)."""
     rows, people = counts.sum(axis=1), counts.shape[1]
-    of_few = people < FEWEST_ANNOTATORS
-    precision = _of_rows(noise, counts) if of_few else _of_people(differences, counts)
+    are_few = people < FEWEST_ANNOTATORS
+    precision = _of_rows(noise, counts) if are_few else _of_people(differences, counts)
     reach = float(stdtrit(precision.freedom, 0.975))
     by_rows = reach * _error_of_rows(precision.shares, noise, counts)
     needed = math.ceil(rows.sum() * (by_rows / math.log(FACTOR)) ** 2)
@@ -93,9 +93,8 @@ def _of_rows(noise: Floats, counts: NDArray[np.intp]) -> _Precision:
     """Stratified by annotator, chance being in the rows alone; the scarcer arm gives the degrees of freedom."""
     shares = 1 / (1 / counts).sum(axis=0)
     shares /= shares.sum()
-    return _Precision(
-        shares, _error_of_rows(shares, noise, counts), float(counts.sum(axis=1).min() - counts.shape[1])
-    )
+    freedom = counts.sum(axis=1).min() - counts.shape[1]
+    return _Precision(shares, _error_of_rows(shares, noise, counts), float(freedom))
 
 
 def _error_of_rows(shares: Floats, noise: Floats, counts: NDArray[np.intp]) -> float:
@@ -112,4 +111,4 @@ def describe(result: TimeRatio | TooFew) -> str:
     alone = {1: ", of this one annotator alone", 2: ", of these two annotators alone"}.get(result.annotators, "")
     if low <= 1 <= high:
         return f"no difference shown: {figure}{alone}"
-    return f"{figure}: {abs(1 - value):.0%}".replace("%", " %") + f" {'less' if value < 1 else 'more'} time{alone}"
+    return f"{figure}: {100 * abs(1 - value):.0f} % {'less' if value < 1 else 'more'} time{alone}"

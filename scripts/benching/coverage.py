@@ -25,6 +25,7 @@ SCATTERS = ("lognormal", "t of 3", "wider with", "stalls")
 HOLDOUTS = (0.5, 0.15)
 RATIOS = (0.5, 0.75, 1.0)
 ROWS, SEEDS = 900, 1000
+LOOK_EVERY, PATIENT_SEEDS = 20, 100
 LEAST_HELD = 0.93
 
 
@@ -95,6 +96,16 @@ def held(world: World, seeds: Sequence[int]) -> Held:
     )
 
 
+def holds_at_first(world: World, seed: int) -> bool | None:
+    """Whether the first figure that is shown while the rows come in holds the true ratio; None if none ever is."""
+    seconds, has, who = world.seconds(_truth(seed), seed)
+    for rows in range(LOOK_EVERY, ROWS + 1, LOOK_EVERY):
+        found = time_ratio(seconds[:rows], has[:rows], who[:rows])
+        if isinstance(found, TimeRatio):
+            return found.ratio.low <= _truth(seed) <= found.ratio.high
+    return None
+
+
 def _truth(seed: int) -> float:
     return RATIOS[seed % len(RATIOS)]
 
@@ -122,6 +133,9 @@ def main() -> None:
     print(f"under {LEAST_HELD}: {len(short)} of {len(found)} worlds")
     for world, h in short.items():
         print(f"- {world}: {h.held} of {h.shown} figures")
+    first = [holds_at_first(world, seed) for world in found for seed in range(PATIENT_SEEDS)]
+    told = [holds for holds in first if holds is not None]
+    print(f"looked at every {LOOK_EVERY} rows, {sum(told)} of {len(told)} first figures hold the ratio")
 
 
 if __name__ == "__main__":
