@@ -90,10 +90,22 @@ def write_versus(folder: Path, versus: Versus) -> Path:
         a=a,
         b=b,
         together=versus.differences.get(""),
+        better=[
+            (name, [first.plan.name for first, _, found in told if is_better(found.saved_s)])
+            for name, is_better in zip(versus.names, (_is_loss, _is_gain), strict=True)
+        ],
         told=[(first, second, found, hex_color(first.color)) for first, second, found in told],
         untold=[(first, found) for first, _, found in shared if isinstance(found, TooFew)],
         span_s=_span([found.saved_s for _, _, found in told]),
     )
+
+
+def _is_loss(saved_s: Estimate) -> bool:
+    return saved_s.high < 0
+
+
+def _is_gain(saved_s: Estimate) -> bool:
+    return saved_s.low > 0
 
 
 def headline(trial: Trial) -> list[str]:
