@@ -44,6 +44,7 @@ def test_the_headline_names_what_is_worth_it_what_is_not_and_how_much_is_lacking
         ([worth_it("A"), worth_it("B")], "Worth it for all 2 classes: A, B."),
         ([worth_it("A")], "Worth it for 1 of 1 class: A."),
         ([not_worth_it("A"), not_told("B")], "Not worth it, as far as can be told, for any of 2 classes."),
+        ([not_worth_it("A"), not_worth_it("B")], "Not worth it for any of 2 classes: A, B."),
         ([not_told("A")], "It cannot be told yet whether any of 1 class is worth it: A (18 more objects)."),
     ],
 )
