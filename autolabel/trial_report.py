@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -50,7 +51,7 @@ class Matrix:
     left_out: int
 
 
-def write_trial(folder: Path, trial: Trial, domain: str = "") -> Path:
+def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
     """Write the trial's page; as `report.write_page`. `domain` is the API's address, for links into the editor."""
     ranked = _ranked(trial.classes)
     return write_page(
@@ -90,6 +91,10 @@ def write_versus(folder: Path, versus: Versus) -> Path:
         a=a,
         b=b,
         together=versus.differences.get(""),
+        better=[
+            (versus.names[1], [first.plan.name for first, _, found in told if found.saved_s.low > 0]),
+            (versus.names[0], [first.plan.name for first, _, found in told if found.saved_s.high < 0]),
+        ],
         told=[(first, second, found, hex_color(first.color)) for first, second, found in told],
         untold=[(first, found) for first, _, found in shared if isinstance(found, TooFew)],
         span_s=_span([found.saved_s for _, _, found in told]),
@@ -99,24 +104,23 @@ def write_versus(folder: Path, versus: Versus) -> Path:
 def headline(trial: Trial) -> list[str]:
     """What a labelling lead asks, in a sentence each: whether it is worth it, for what not, and what is not known."""
     by_worth = {worth: [it for it in _ranked(trial.classes) if it.verdict.worth is worth] for worth in Worth}
-    good, total = by_worth[Worth.YES], len(trial.classes)
+    good, bad, unknown = (by_worth[worth] for worth in (Worth.YES, Worth.NO, Worth.UNKNOWN))
+    total = len(trial.classes)
     classes = f"{total} class{'es' if total != 1 else ''}"
+    if len(bad) == total:
+        return [f"Not worth it for any of {classes}: {_names(bad)}."]
+    if len(unknown) == total:
+        return [f"It cannot be told yet whether any of {classes} is worth it: {_names(unknown)}."]
     sentences = [f"Not worth it, as far as can be told, for any of {classes}."]
     if good:
         subject = f"all {classes}" if len(good) == total > 1 else f"{len(good)} of {classes}"
-        objects = sum(it.objects for it in good)
         sentences = [
             f"Worth it for {subject}: {_names(good)}.",
             f"Of every hour of drawing them it would save about {_minutes_an_hour(good)}, "
-            f"judged on {objects} objects in {trial.judged_rows} rows.",
+            f"judged on {sum(it.objects for it in good)} objects in {trial.judged_rows} rows.",
         ]
-    elif len(by_worth[Worth.UNKNOWN]) == total:
-        return [f"It cannot be told yet whether any of {classes} is worth it: {_names(by_worth[Worth.UNKNOWN])}."]
-    if by_worth[Worth.NO]:
-        sentences.append(f"Not worth it: {_names(by_worth[Worth.NO])}.")
-    if by_worth[Worth.UNKNOWN]:
-        sentences.append(f"Cannot be told yet: {_names(by_worth[Worth.UNKNOWN])}.")
-    return sentences
+    rest = (("Not worth it", bad), ("Cannot be told yet", unknown))
+    return [*sentences, *(f"{what}: {_names(named)}." for what, named in rest if named)]
 
 
 def _minutes_an_hour(classes: Sequence[ClassTrial]) -> str:
@@ -186,17 +190,17 @@ def _span(saved_s: Sequence[Estimate | TooFew]) -> tuple[float, float]:
 
 def _matrix(trial: Trial) -> Matrix:
     """Of a large ontology the classes that are mixed up most; beside them nothing."""
-    mixed_up = {cls.feature_hash: 0 for cls in trial.recipe.plan.classes}
-    for (drawn, found), count in trial.confusion.items():
-        for key in {drawn, found} - {None} if drawn and found and drawn != found else ():
-            mixed_up[key] = mixed_up.get(key, 0) + count
-    keys: list[str | None] = [*sorted(mixed_up, key=lambda key: -mixed_up[key])[:MOST_IN_MATRIX]]
     names = {cls.feature_hash: cls.name for cls in trial.recipe.plan.classes}
-    keys.append(None)
+    mixed_up: Counter[str] = Counter()
+    for (drawn, found), count in trial.confusion.items():
+        if drawn is not None and found is not None and drawn != found:
+            mixed_up.update({drawn: count, found: count})
+    shown = sorted(names, key=lambda key: -mixed_up[key])[:MOST_IN_MATRIX]
+    keys = (*shown, None)
     return Matrix(
-        [names.get(key, key) if key is not None else "nothing" for key in keys],
+        [*(names[key] for key in shown), "nothing"],
         [[trial.confusion.get((drawn, found), 0) for found in keys] for drawn in keys],
-        max(0, len(mixed_up) - MOST_IN_MATRIX),
+        len(names) - len(shown),
     )
 
 

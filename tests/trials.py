@@ -192,7 +192,7 @@ def make_versus() -> Versus:
         precision=Estimate(-0.01, -0.05, 0.03),
         f1=Estimate(0.07, 0.02, 0.12),
         saved_s=Estimate(2.1, 0.9, 3.2),
-        text="b.yaml finds more: recall +0.12 (0.05 to 0.19), saves 2.1 s more an object (0.9 to 3.2)",
+        text="b.yaml is better: saves 2.1 s more an object (0.9 to 3.2), recall +0.12 (+0.05 to +0.19)",
     )
     flat = Estimate(0.01, -0.04, 0.05)
     same = Difference(flat, flat, flat, Estimate(0.1, -0.5, 0.8), "no difference shown")

@@ -44,6 +44,7 @@ def test_the_headline_names_what_is_worth_it_what_is_not_and_how_much_is_lacking
         ([worth_it("A"), worth_it("B")], "Worth it for all 2 classes: A, B."),
         ([worth_it("A")], "Worth it for 1 of 1 class: A."),
         ([not_worth_it("A"), not_told("B")], "Not worth it, as far as can be told, for any of 2 classes."),
+        ([not_worth_it("A"), not_worth_it("B")], "Not worth it for any of 2 classes: A, B."),
         ([not_told("A")], "It cannot be told yet whether any of 1 class is worth it: A (18 more objects)."),
     ],
 )
@@ -136,7 +137,8 @@ def test_two_variants_are_compared_class_by_class_with_their_prompts(tmp_path: P
     assert path.name.endswith("-variants.html")
     assert "All classes together: no difference shown." in html
     assert "+0.12" in html
-    assert "b.yaml finds more" in html
+    assert "b.yaml is better for gold needle holder." in html
+    assert "a.yaml is better" not in html
     assert "blue syringe: 12 of 30 objects" in html
 
 
@@ -145,3 +147,12 @@ def test_two_variants_with_too_little_in_common_say_what_is_lacking(tmp_path: Pa
     html = write_versus(tmp_path, versus).read_text()
     assert "cannot be told yet, 3 of 30 objects" in html
     assert "<script" not in html
+
+
+def test_a_variant_that_finds_nothing_has_no_precision_to_compare(tmp_path: Path) -> None:
+    versus = make_versus()
+    key, nothing = "gold needle holder", Estimate(*[float("nan")] * 3)
+    worse = replace(versus.differences[key], precision=nothing, saved_s=Estimate(-2, -3, -1))  # type: ignore[arg-type]
+    html = write_versus(tmp_path, replace(versus, differences={key: worse})).read_text()
+    assert "nan" not in html
+    assert "a.yaml is better for gold needle holder." in html
