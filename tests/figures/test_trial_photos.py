@@ -9,19 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import pytest
 from encord import Project
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from autolabel.core.detections import Detection
-from autolabel.core.geometry import mask_to_frame
 from autolabel.remote.client import Connection
 from autolabel.remote.source import EncordSource
 from autolabel.sandbox import running
 from sandbox.conftest import RunningSandbox
-from sandbox.finished_project import labelled_categories, make_finished_project
+from sandbox.finished_project import best_iou, labelled_categories, make_finished_project
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "coco128_free"
 pytestmark = pytest.mark.skipif(not PHOTOS.is_dir(), reason="coco128_free is not beside this checkout")
@@ -64,20 +60,9 @@ def test_the_truth_of_the_photos_comes_back_as_what_people_drew(
         )
         for found in frame.detections:
             name = classes[found.feature_hash].name
-            same = [truth.annToRLE(note) for note in notes if truth.cats[note["category_id"]]["name"] == name]
-            boxes = [note["bbox"] for note in notes if truth.cats[note["category_id"]]["name"] == name]
-            likeness.append(best_iou(found, same, boxes))
+            same = [note for note in notes if truth.cats[note["category_id"]]["name"] == name]
+            likeness.append(best_iou(found, same, truth))
     print(
         f"{len(likeness)} objects on {len(rows)} photos: IoU median {median(likeness):.4f}, worst {min(likeness):.4f}"
     )
     assert min(likeness) > 0.9
-
-
-def best_iou(found: Detection, true: list[dict[str, object]], boxes: list[list[float]]) -> float:
-    if found.mask is None:
-        x0, y0, x1, y1 = found.box_xyxy_px
-        own = np.array([[x0, y0, x1 - x0, y1 - y0]])
-        return float(coco_mask.iou(own, np.array(boxes, np.float64), [0] * len(boxes)).max())
-    height_px, width_px = true[0]["size"]  # type: ignore[misc]
-    pixels = np.asfortranarray(mask_to_frame(found.mask, width_px, height_px), np.uint8)
-    return float(coco_mask.iou([coco_mask.encode(pixels)], true, [0] * len(true)).max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from encord import Project
 from encord.objects import LabelRowV2, Object, OntologyStructure, Shape
 from encord.objects.coordinates import BoundingBoxCoordinates, Coordinates, PolygonCoordinates
 from encord.workflow import AnnotationStage, ReviewStage
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from autolabel.core.detections import Detection
+from autolabel.core.geometry import mask_to_frame
 from sandbox.conftest import RunningSandbox
 from sandbox.own_project import make_project
 
@@ -74,3 +77,15 @@ def _finish(project: Project) -> None:
             elif isinstance(stage, ReviewStage):
                 for review in stage.get_tasks():
                     review.approve(bundle=bundle)
+
+
+def best_iou(found: Detection, notes: Sequence[Json], truth: COCO) -> float:
+    """Of a box with the boxes, of a mask with the masks, of what is truly there."""
+    if found.mask is None:
+        x0, y0, x1, y1 = found.box_xyxy_px
+        boxes = np.array([note["bbox"] for note in notes], np.float64)
+        return float(coco_mask.iou(np.array([[x0, y0, x1 - x0, y1 - y0]]), boxes, [0] * len(notes)).max())
+    photo = truth.imgs[notes[0]["image_id"]]
+    pixels = np.asfortranarray(mask_to_frame(found.mask, photo["width"], photo["height"]), np.uint8)
+    masks = [truth.annToRLE(note) for note in notes]
+    return float(coco_mask.iou([coco_mask.encode(pixels)], masks, [0] * len(masks)).max())
