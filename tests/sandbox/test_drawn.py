@@ -16,16 +16,14 @@ from encord.objects.coordinates import (
     PolygonCoordinates,
     PolylineCoordinates,
 )
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from autolabel.core.detections import Detection
-from autolabel.core.geometry import mask_to_frame
 from autolabel.protocols import Drawn
 from autolabel.remote.client import Connection
 from autolabel.remote.source import EncordSource
 from autolabel.sandbox import running
 from sandbox.conftest import RunningSandbox, Start
+from sandbox.finished_project import best_iou
 from sandbox.own_project import clip, make_project, picture
 
 pytestmark = pytest.mark.sdk
@@ -62,18 +60,8 @@ def test_what_people_finished_is_what_is_truly_there(finished: RunningSandbox) -
             assert len(frame.detections) == len(notes)
             for found in frame.detections:
                 kind = classes[found.feature_hash]
-                same = [truth.annToRLE(note) for note in notes if note["category_id"] == names[kind.name]]
-                assert best_iou(found, same) >= LEAST_IOU[kind.shape], kind.name
-
-
-def best_iou(found: Detection, true: list[dict[str, object]]) -> float:
-    if found.mask is None:
-        x0, y0, x1, y1 = found.box_xyxy_px
-        boxes = np.array([coco_mask.toBbox(one) for one in true])
-        return float(coco_mask.iou(np.array([[x0, y0, x1 - x0, y1 - y0]]), boxes, [0] * len(true)).max())
-    height_px, width_px = true[0]["size"]  # type: ignore[misc]
-    pixels = np.asfortranarray(mask_to_frame(found.mask, width_px, height_px), np.uint8)
-    return float(coco_mask.iou([coco_mask.encode(pixels)], true, [0] * len(true)).max())
+                same = [note for note in notes if note["category_id"] == names[kind.name]]
+                assert best_iou(found, same, truth) >= LEAST_IOU[kind.shape], kind.name
 
 
 def test_finished_rows_are_at_the_end_some_empty_and_a_few_on_the_way(finished: RunningSandbox) -> None:
