@@ -101,9 +101,9 @@ class Album:
         """A still picture large; of several frames a strip, evenly spread. What cannot be read is not shown."""
         if self._reader is None:
             return
-        frames = [index for clip in clips for index in clip.frame_indices]
-        wanted = set(spread(frames, STRIP_FRAMES))
-        side_px = PICTURE_SIDE_PX if len(frames) == 1 else STRIP_SIDE_PX
+        looked_at = [index for clip in clips for index in clip.frame_indices]
+        wanted = set(spread(looked_at, STRIP_FRAMES))
+        side_px = PICTURE_SIDE_PX if len(looked_at) == 1 else STRIP_SIDE_PX
         places: dict[int, list[tuple[OntologyClass, Placement]]] = {}
         for item in instances:
             for place in item.placements:
@@ -111,13 +111,13 @@ class Album:
         try:
             for clip in clips:
                 shown = [index for index in clip.frame_indices if index in wanted]
-                for index, picture, time_s in _frames(self._reader, replace(clip, frame_indices=shown)):
-                    yield _picture(index, time_s, picture, places.get(index, []), side_px)
+                for index, picture, time_s in frames(self._reader, replace(clip, frame_indices=shown)):
+                    yield frame_picture(index, time_s, picture, places.get(index, []), side_px)
         except (PermanentMediaError, PermanentModelError):  # the second: nothing can be decoded here just now
             return
 
 
-def _frames(reader: FrameReader, clip: Clip) -> Iterator[tuple[int, RGB, float | None]]:
+def frames(reader: FrameReader, clip: Clip) -> Iterator[tuple[int, RGB, float | None]]:
     """(frame index, picture, time in seconds: of a video only)."""
     if clip.frame_indices:
         times_s = None if clip.video_frames is None else reader.frame_times_s(clip)
@@ -125,13 +125,14 @@ def _frames(reader: FrameReader, clip: Clip) -> Iterator[tuple[int, RGB, float |
             yield index, picture, None if times_s is None else float(times_s[index])
 
 
-def _picture(
+def frame_picture(
     frame_index: int,
     time_s: float | None,
     picture: RGB,
     places: Sequence[tuple[OntologyClass, Placement]],
     side_px: int,
 ) -> Picture:
+    """One frame as it is shown, no side longer than `side_px`, with what lies over it."""
     shown = tint(picture, places, side_px)
     height, width = shown.shape[:2]
     ok, jpeg = cv2.imencode(".jpg", shown[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -27,7 +27,7 @@ from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import Retractor, Sink, Source
+from autolabel.protocols import FrameReader, Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, check_calibration, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
@@ -104,11 +104,16 @@ def new_id() -> str:
 
 def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
     from autolabel.album import Album
+
+    return Album(classes, seed, picture_reader(settings))
+
+
+def picture_reader(settings: Settings) -> FrameReader | None:
+    """What decodes frames for a report; None where reports show none."""
     from autolabel.decoding import DecodeProcess
     from autolabel.remote.frames import MediaReader
 
-    reader = DecodeProcess(MediaReader, settings.max_image_pixels) if settings.report_images else None
-    return Album(classes, seed, reader)
+    return DecodeProcess(MediaReader, settings.max_image_pixels) if settings.report_images else None
 
 
 def read_project(settings: Settings, project: str) -> Project:

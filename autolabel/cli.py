@@ -14,6 +14,7 @@ import typer
 
 from autolabel.cli_models import models
 from autolabel.cli_serve import serve
+from autolabel.cli_trial import trial
 from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.core.lint import Severity
 from autolabel.core.rows import Destination
@@ -53,6 +54,7 @@ ontology = typer.Typer(no_args_is_help=True, help="Make and check the prompts fo
 app.add_typer(ontology, name="ontology")
 app.add_typer(models, name="models")
 app.command()(serve)
+app.command()(trial)
 
 
 @app.command()

@@ -1,1 +1,130 @@
-"""The command `trial`."""
+"""`autolabel trial`: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from autolabel.errors import PermanentUsageError
+from autolabel.settings import Settings, forget_secrets, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from autolabel.trial import Trial, Versus
+
+
+def trial(
+    project: Annotated[str, typer.Option(help="Project hash, or its URL.")],
+    rows: Annotated[int, typer.Option(min=2, help="Judge by at most this many finished rows.")] = 50,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Title of the stage where finished rows are (left out: the last one)."),
+    ] = None,
+    variants: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A.yaml B.yaml", help="Compare two prompt maps on the same rows."),
+    ] = None,
+    write_map: Annotated[
+        bool,
+        typer.Option("--write-map", help="Put thresholds, calibration and what is off into the recipe's prompt map."),
+    ] = False,
+    config: Annotated[str | None, typer.Option(help="Recipe: a name or a YAML file [AUTOLABEL_CONFIG].")] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Run the models by transformers' own code: slow, to compare with.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write the map without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Say which classes are worth pre-labelling here, by rows that people have finished; writes nothing there.
+
+    Runs the recipe on them and holds what it finds against what people drew: precision, recall, the threshold that
+    saves most, the seconds it saves. One page, to open or forward.
+    """
+    from autolabel.console import progress
+    from autolabel.glances import open_finished, run_trials
+    from autolabel.map_edits import editable_map
+    from autolabel.recipe import load_config
+    from autolabel.trial import versus
+
+    if write_map and variants:
+        raise PermanentUsageError("--write-map takes what one prompt map comes to; leave out --variants")
+    if write_map and not yes and (as_json or not sys.stdin.isatty()):
+        raise PermanentUsageError("nobody is here to confirm a new prompt map: give --yes, or no --write-map")
+    settings = read_settings().model_copy(update={"config": config} if config else {})
+    forget_secrets()
+    map_path = editable_map(load_config(settings.config).prompt_map) if write_map else None
+    maps: tuple[str, ...] | tuple[None] = variants or (None,)
+    finished, source = open_finished(settings, project, stage, rows)
+    with progress(len(finished.rows) * len(maps)) as on_step:
+        trials = run_trials(settings, finished, source, maps, on_step, is_reference=reference)
+    _tell(settings, trials, versus(variants, (trials[0], trials[1])) if variants else None, as_json=as_json)
+    if map_path:
+        _edit_map(map_path, trials[0], yes=yes, as_json=as_json)
+
+
+def _tell(settings: Settings, trials: Sequence[Trial], compared: Versus | None, *, as_json: bool) -> None:
+    from autolabel.home import report_folder
+    from autolabel.trial import described, plain
+    from autolabel.trial_report import write_trial, write_versus
+
+    folder = report_folder(settings)
+    pages = [write_trial(folder, each, settings.domain) for each in trials]
+    if compared:
+        pages.append(write_versus(folder, compared))
+    if as_json:
+        differences = {"names": compared.names, "differences": plain(compared.differences)} if compared else {}
+        told = {"trials": [described(each) for each in trials], **differences, "reports": list(map(str, pages))}
+        typer.echo(json.dumps(told))
+        return
+    if compared:
+        _print_versus(compared)
+    else:
+        _print_trial(trials[0])
+    typer.echo(f"report: {pages[-1]}")
+
+
+def _print_trial(trial: Trial) -> None:
+    """The words that a labelling lead reads first, then the classes that figures stand behind."""
+    from autolabel.console import out, print_counts
+    from autolabel.trial_report import headline, told_lines
+
+    for sentence in headline(trial):
+        out.print(escape(sentence))
+    for line in told_lines(trial):
+        objects = f"{line.it.objects} objects in {line.it.rows} rows"
+        out.print(f"\n{escape(line.it.plan.name)} ({objects}, threshold now {line.it.plan.threshold:.2f}): ", end="")
+        out.print(escape("; ".join(line.words)))
+    out.print(f"\n{escape(trial.project.title)}, stage {escape(trial.stage)}")
+    print_counts(trial.rows)
+    if trial.prelabelled:
+        out.print(
+            f"{trial.prelabelled} of the judged rows held pre-labels before, which flatters what finds them again"
+        )
+
+
+def _print_versus(versus: Versus) -> None:
+    from autolabel.console import out
+
+    names = {cls.feature_hash: cls.name for cls in versus.trials[0].recipe.plan.classes}
+    for key, found in sorted(versus.differences.items(), key=lambda entry: entry[0] != ""):
+        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(str(getattr(found, 'text', found)))}")
+
+
+def _edit_map(path: Path, trial: Trial, *, yes: bool, as_json: bool) -> None:
+    from autolabel.map_edits import propose, write
+    from autolabel.trial import map_edits
+
+    proposal = propose(path, map_edits(trial), trial.recipe.scoring_id)
+    if not proposal.diff:
+        typer.echo(f"{path} says all that already; nothing was changed", err=True)
+        return
+    typer.echo(proposal.diff, err=as_json)
+    if yes or typer.confirm(f"Write this into {path}?"):
+        write(proposal)
+        typer.echo(f"wrote {path}", err=as_json)

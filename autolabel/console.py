@@ -104,7 +104,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         *((count, f"set aside: {REASON_TEXT[Reason(why)]}") for why, count in rows["set_aside"].items()),
         (rows["total"], "label rows in all"),
     ]
-    _print_counts([(count, text) for count, text in lines if count])
+    print_counts([(count, text) for count, text in lines if count])
     for note in plan["notes"]:
         out.print(escape(note))
     out.print(f"\n{plan['frames']} frames to infer{_cost(plan)}\n")
@@ -131,7 +131,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     out.print(f"\nwrites: {f'at most {said}' if said else 'none'}")
 
 
-def _print_counts(lines: Sequence[tuple[int, str]]) -> None:
+def print_counts(lines: Sequence[tuple[int, str]]) -> None:
     for count, text in lines:
         out.print(f"{count:>7}  {escape(text)}")
 
@@ -151,7 +151,7 @@ def _duration(seconds: float) -> str:
 def print_result(summary: Mapping[str, Any], names: Mapping[str, str], messages: Sequence[str]) -> None:
     """The rows of a run in words, then what it wrote; `names` is class feature hash -> name."""
     out.print(f"\nrun {summary['run']}")
-    _print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
+    print_counts([*row_lines(summary), (summary["total"], "label rows in all")])
     out.print(f"objects written: {_by_class(summary['objects'], names)}")
     for counts, what in dropped(summary):
         if counts:
@@ -195,7 +195,7 @@ def _print_messages(messages: Sequence[str]) -> None:
 
 
 def print_preview(page: Page) -> None:
-    _print_counts([*page.rows, (sum(count for count, _ in page.rows), f"{page.rows_title} in all")])
+    print_counts([*page.rows, (sum(count for count, _ in page.rows), f"{page.rows_title} in all")])
     names = {item.feature_hash: item.name for item in page.classes}
     out.print(f"{page.objects_title}: {_by_class(page.objects, names)}")
     if text := dict(page.facts).get(SPEED):
@@ -273,7 +273,7 @@ def _print_project(project: Mapping[str, Any]) -> None:
         out.print(f"  owed: {project['owed']} that webhooks asked for")
     of_reasons = [(count, f"{what.replace('_', ' ')}: {_reason(why)}") for what, why, count in project["reasons"]]
     lines = [(rows["labelled"], "labelled"), (rows["empty"], "nothing found"), *of_reasons]
-    _print_counts([line for line in (*lines, (rows["under_way"], "under way")) if line[0]])
+    print_counts([line for line in (*lines, (rows["under_way"], "under way")) if line[0]])
 
 
 def _reason(why: str) -> str:
@@ -324,7 +324,7 @@ def print_undo(what: str, undo: Mapping[str, Any], *, via: bool) -> None:
         Action.LEAVE: "rows left as they are",
     }
     out.print(f"\n{what}: run {undo['run']}")
-    _print_counts([(undo["rows"][action], text) for action, text in texts.items() if action in undo["rows"]])
+    print_counts([(undo["rows"][action], text) for action, text in texts.items() if action in undo["rows"]])
     if undo["rows"].keys() <= {Action.LEAVE}:
         out.print("nothing to undo")
     else:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autolabel.bootstrap import make_recipe, new_album, new_id, open_inference, read_prompt_map, ssh_key
+from autolabel.bootstrap import make_recipe, new_id, open_inference, picture_reader, read_prompt_map, ssh_key
 from autolabel.core.prompts import Shape
 from autolabel.core.rows import LABELLED_TYPES, LabelRow, Project, Workflow, in_queue_order
 from autolabel.database import Database
 from autolabel.errors import PermanentUsageError
-from autolabel.home import spooling
+from autolabel.home import open_ledger, spooling
 from autolabel.inferring import Eyes
 from autolabel.ledger import Ledger
 from autolabel.plan import Options
 from autolabel.preview import invent_classes, preview
-from autolabel.protocols import Clip
+from autolabel.protocols import Clip, Gallery, Source
 from autolabel.recipe import Recipe, load_config
 from autolabel.settings import Settings, project_hash
 from autolabel.stages import Meter
@@ -29,6 +29,7 @@ from autolabel.tally import Tally
 if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.report import Page
+    from autolabel.trial import Finished, Trial
 
 
 @dataclass(frozen=True)
@@ -83,19 +84,74 @@ def run_preview(
     settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None], *, is_reference: bool = False
 ) -> tuple[Page, Album]:
     """Look at the first `limit` rows; what the report says of them, and shows."""
+    from autolabel.album import Album
     from autolabel.report import preview_page
 
     preview_id = f"preview-{new_id()}"
-    album = new_album(settings, glance.project.classes, preview_id)
+    album = Album(glance.project.classes, preview_id, picture_reader(settings))
+    shown = replace(glance, rows=glance.rows[:limit])
+    tally = _look(settings, preview_id, shown, album, on_step, is_reference=is_reference)
+    beyond = max(0, len(glance.rows) - limit)
+    unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}
+    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, unseen)
+    return page, album
+
+
+def open_finished(settings: Settings, project: str, stage: str | None, rows: int) -> tuple[Finished, Source]:
+    """Finished rows of a project, chosen for a trial, and what they were read from; the platform is only read."""
+    from autolabel.remote.client import connect
+    from autolabel.remote.source import EncordSource
+    from autolabel.trial import find_finished
+
+    connection = connect(project_hash(project), settings.domain, ssh_key(settings))
+    source = EncordSource(connection, settings.max_media_bytes)
+    found = source.project()
+    with closing(open_ledger(settings)) as ledger:
+        ours = ledger.our_hashes(found.project_hash).keys()
+    return find_finished(source, found, ours, stage, rows), source
+
+
+def run_trials(
+    settings: Settings,
+    finished: Finished,
+    source: Source,
+    prompt_maps: Sequence[str | None],
+    on_step: Callable[[Tally], None],
+    *,
+    is_reference: bool = False,
+) -> list[Trial]:
+    """A trial with each prompt map (None: the recipe's own) on the same rows; the platform is only read."""
+    from autolabel.judging import Judging
+    from autolabel.trial import conclude, probing
+
+    config = load_config(settings.config)
+    configs = [config.model_copy(update={"prompt_map": name}) if name else config for name in prompt_maps]
+    recipes = [make_recipe(each, finished.project)[0] for each in configs]
+    looks = []
+    for recipe in recipes:
+        judging = Judging(recipe, finished.drawn, settings.costs, picture_reader(settings))
+        glance = Glance(finished.project, probing(recipe), finished.rows, source.download, abandon=source.abandon)
+        trial_id = f"trial-{new_id()}"
+        tally = _look(settings, trial_id, glance, judging, on_step, is_reference=is_reference)
+        looks.append((trial_id, judging, tally))
+    judged = [row for row in finished.rows if all(row in judging.rows for _, judging, _ in looks)]
+    return [conclude(trial_id, finished, judging, tally, judged) for trial_id, judging, tally in looks]
+
+
+def _look(
+    settings: Settings,
+    look_id: str,
+    glance: Glance,
+    gallery: Gallery,
+    on_step: Callable[[Tally], None],
+    *,
+    is_reference: bool,
+) -> Tally:
     with (
-        spooling(settings.home, preview_id) as spool,
+        spooling(settings.home, look_id) as spool,
         closing(Ledger(Database(spool / "ledger.sqlite"), time.time)) as ledger,
         closing(open_inference(settings, glance.recipe, meter := Meter(), is_reference)) as inference,
     ):
         eyes = Eyes(glance.download, inference, ledger, spool, glance.abandon, meter)
         options = Options(batch_frames=settings.batch_frames, download_threads=settings.download_threads)
-        tally = preview(glance.recipe, eyes, glance.rows[:limit], album, options, on_step)
-    beyond = max(0, len(glance.rows) - limit)
-    unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}
-    page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, unseen)
-    return page, album
+        return preview(glance.recipe, eyes, glance.rows, gallery, options, on_step)

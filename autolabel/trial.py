@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
-from autolabel.album import Picture
-from autolabel.core.prompts import ClassPlan
-from autolabel.core.rows import LabelRow, Project
+import numpy as np
+
+from autolabel.core.identity import unit_interval
+from autolabel.core.prompts import ClassPlan, Shape
+from autolabel.core.rows import LABELLED_TYPES, REASON_TEXT, LabelRow, Project, Reason, Stage
+from autolabel.errors import PermanentUsageError
+from autolabel.evaluation.calibration import reliability
+from autolabel.evaluation.coco import average_precision
+from autolabel.evaluation.comparing import Contest, compare
+from autolabel.evaluation.costs import Costs, edit_seconds, judge, judge_together, suggest_threshold
+from autolabel.evaluation.matching import confusion, outcomes
+from autolabel.evaluation.rates import GRID, mean_ious, rates
 from autolabel.evaluation.values import (
     Confusion,
     Difference,
     Estimate,
+    Outcomes,
     Precision,
     Rates,
     Reliability,
     TooFew,
     Verdict,
+    Worth,
 )
+from autolabel.judging import Judging, Miss
+from autolabel.map_edits import ClassEdit
+from autolabel.protocols import Drawn, Source
 from autolabel.recipe import Recipe
+from autolabel.tally import Tally
+
+FLOOR = 0.05
+"""Detections that score less are not asked for: no threshold under it is judged."""
+SEED = 20
+"""Of all resampling: the same rows and recipe give the same figures."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Rows that people have finished, chosen for a trial.
+
+    - `stage`: its title; `rows`: those to look at; `drawn`: data hash -> what people drew there.
+    - `prelabelled`: data hashes of rows that held labels of ours, or of another machine.
+    - `others`: (count, why) of the stage's rows that are not looked at.
+    """
+
+    project: Project
+    stage: str
+    rows: tuple[LabelRow, ...]
+    drawn: Mapping[str, Drawn]
+    prelabelled: frozenset[str]
+    others: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
@@ -26,8 +64,8 @@ class ClassTrial:
     """One class; figures that too few objects stand behind are not there, and say how many are needed.
 
     - `objects`: how many people drew; `rows`: in how many label rows; `found`: detections at any score.
-    - `mask_iou`, `boundary_iou`: means over what was found rightly; None for boxes and where nothing was.
-    - `at_recipe`: the recipe's threshold on the grid of `rates`.
+    - `iou`, `boundary_iou`: means over what was found rightly, of masks where the shape has one; None where nothing
+      was, the second for boxes too.
     """
 
     plan: ClassPlan
@@ -37,23 +75,10 @@ class ClassTrial:
     found: int
     rates: Rates | TooFew
     precision: Precision | TooFew
-    mask_iou: Estimate | None
+    iou: Estimate | None
     boundary_iou: Estimate | None
     verdict: Verdict
     reliability: Reliability | TooFew
-
-
-@dataclass(frozen=True)
-class Miss:
-    """A frame on which much would be to do: drawn over it what was found rightly, found falsely, and missed.
-
-    `edit_s`: seconds of work on it at the suggested thresholds.
-    """
-
-    row: LabelRow
-    picture: Picture
-    text: str
-    edit_s: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +88,7 @@ class Trial:
     - `rows`: (count, what became of them); they add up to all rows at the stage.
     - `together`: the verdict on all classes at once.
     - `prelabelled`: how many of the judged rows had held labels of ours: people tend to leave what stands there.
-    - `costs`: what the seconds go by, in words.
+    - `outcomes`: what the figures are made of, by class feature hash.
     """
 
     id: str
@@ -77,7 +102,8 @@ class Trial:
     together: Verdict
     confusion: Confusion
     prelabelled: int
-    costs: Sequence[tuple[str, str]]
+    costs: Costs
+    outcomes: Mapping[str, Outcomes]
     misses: Sequence[Miss]
     messages: Sequence[str]
 
@@ -89,3 +115,204 @@ class Versus:
     names: tuple[str, str]
     trials: tuple[Trial, Trial]
     differences: Mapping[str, Difference | TooFew]
+
+
+def find_finished(source: Source, project: Project, ours: Set[str], stage_title: str | None, count: int) -> Finished:
+    """Choose `count` rows at a stage (None: where tasks are complete), and read what people drew there.
+
+    By hash, so that each trial of a project takes the same ones; rows in which we never wrote (`ours`) come first.
+    Raises PermanentUsageError where there is no such stage, or nothing finished at it.
+    """
+    stage = _stage(project, stage_title)
+    there = [row for row in source.rows() if row.stage_uuid == stage.uuid]
+    usable = [row for row in there if row.data_type in LABELLED_TYPES]
+    opened = [row for row in usable if row.label_hash is not None]
+    if not opened:
+        raise PermanentUsageError(
+            f"no row at stage {stage.title!r} of {project.title!r} holds labels of people yet, so there is nothing to"
+            " judge by; name a stage where finished rows are with --stage"
+        )
+    chosen = sorted(opened, key=lambda row: (row.data_hash in ours, unit_interval("trial", row.data_hash)))[:count]
+    drawn = source.drawn(chosen)
+    rows = tuple(row for row in chosen if row.data_hash in drawn)
+    others = [
+        (len(opened) - len(chosen), "finished too, beyond --rows"),
+        (len(chosen) - len(rows), "with labels that cannot be read"),
+        (len(usable) - len(opened), "at that stage, though nobody ever opened them"),
+        (len(there) - len(usable), f"left out: {REASON_TEXT[Reason.UNSUPPORTED_TYPE]}"),
+    ]
+    seen = frozenset(row.data_hash for row in rows if row.data_hash in ours or drawn[row.data_hash].ours_like)
+    return Finished(project, stage.title, rows, drawn, seen, tuple((n, why) for n, why in others if n))
+
+
+def _stage(project: Project, title: str | None) -> Stage:
+    stages = project.workflow.stages
+    found = [stage for stage in stages if (stage.title == title if title else stage.kind == "DONE")]
+    if len(found) != 1:
+        named = ", ".join(repr(stage.title) for stage in stages)
+        raise PermanentUsageError(
+            f"{project.title!r} has no stage {title!r}; there are {named}"
+            if title
+            else f"name the stage where finished rows are with --stage; {project.title!r} has {named}"
+        )
+    return found[0]
+
+
+def probing(recipe: Recipe) -> Recipe:
+    """The recipe with raw scores and thresholds low enough to judge all higher ones by what comes back.
+
+    Suppression and caps take the best first, so what scores less changes nothing of what scores more.
+    """
+    classes = tuple(replace(cls, threshold=min(FLOOR, cls.threshold)) for cls in recipe.plan.classes)
+    config = recipe.config.model_copy(update={"confidence": "raw"})
+    return replace(recipe, config=config, plan=replace(recipe.plan, classes=classes))
+
+
+def conclude(trial_id: str, finished: Finished, judging: Judging, tally: Tally, rows: Sequence[LabelRow]) -> Trial:
+    """What a trial says of `rows`, which `judging` has judged.
+
+    Raises PermanentUsageError where there are none.
+    """
+    if not rows:
+        raise PermanentUsageError(
+            f"none of {len(finished.rows)} finished rows could be judged, so nothing is said: "
+            + "; ".join([f"{count} {what}" for count, what in _row_lines(finished, judging, tally, 0)])
+        )
+    recipe, costs, shapes = judging.recipe, judging.costs, judging.recipe.shapes
+    frames = judging.frames(rows)
+    by_class = outcomes(frames, shapes, len(rows))
+    verdicts = {key: judge(found, shapes[key], costs, SEED) for key, found in by_class.items()}
+    most = max(cls.max_instances for cls in recipe.plan.classes)
+    precision = average_precision(frames, shapes, most)
+    colors = {item.feature_hash: item.color for item in finished.project.classes}
+    at = {
+        cls.feature_hash: cls.threshold if (best := verdicts[cls.feature_hash].threshold) is None else best
+        for cls in recipe.plan.classes
+    }
+    classes = [
+        _class_trial(cls, colors[cls.feature_hash], by_class[cls.feature_hash], verdicts[cls.feature_hash], precision)
+        for cls in recipe.plan.classes
+    ]
+    looked_at = {row.data_hash for row in rows}
+    return Trial(
+        id=trial_id,
+        project=finished.project,
+        recipe=recipe,
+        stage=finished.stage,
+        rows=_row_lines(finished, judging, tally, len(rows)),
+        judged_rows=len(rows),
+        judged_frames=len(frames),
+        classes=classes,
+        together=judge_together({key: (by_class[key], shape) for key, shape in shapes.items()}, costs, SEED),
+        confusion=confusion(frames, shapes, at),
+        prelabelled=len(finished.prelabelled & looked_at),
+        costs=costs,
+        outcomes=by_class,
+        misses=judging.worst(),
+        messages=tally.messages,
+    )
+
+
+def _class_trial(
+    cls: ClassPlan, color: str, found: Outcomes, verdict: Verdict, precision: Mapping[str, Precision]
+) -> ClassTrial:
+    few = verdict.saved_s if isinstance(verdict.saved_s, TooFew) else None
+    threshold = cls.threshold if verdict.threshold is None else verdict.threshold
+    iou, boundary_iou = (None, None) if few else mean_ious(found, threshold, SEED)
+    return ClassTrial(
+        plan=cls,
+        color=color,
+        objects=int(found.objects.sum()),
+        rows=int((found.objects > 0).sum()),
+        found=len(found.scores),
+        rates=few or rates(found, GRID, SEED),
+        precision=few or precision[cls.feature_hash],
+        iou=iou,
+        boundary_iou=boundary_iou,
+        verdict=verdict,
+        reliability=reliability(found, SEED),
+    )
+
+
+def _row_lines(finished: Finished, judging: Judging, tally: Tally, judged: int) -> list[tuple[int, str]]:
+    looked_at = tally.labelled + tally.empty
+    lines = [
+        (judged, "judged"),
+        (looked_at - judged, "looked at, but on no frame that people labelled"),
+        *((count, f"not to be used: {REASON_TEXT[Reason(why)]}") for why, count in tally.set_aside.items()),
+        *finished.others,
+    ]
+    return [(count, text) for count, text in lines if count]
+
+
+def versus(names: tuple[str, str], trials: tuple[Trial, Trial]) -> Versus:
+    """What the second is better at than the first, on the same rows, for the classes that both look for."""
+    a, b = trials
+
+    def contest(key: str, shape: Shape) -> Contest:
+        return Contest(
+            a.outcomes[key],
+            b.outcomes[key],
+            lambda part: suggest_threshold(part, shape, a.costs),
+            lambda part, threshold: edit_seconds(part, threshold, shape, a.costs),
+        )
+
+    contests = {key: contest(key, shape) for key, shape in a.recipe.shapes.items() if key in b.recipe.shapes}
+    if not contests:
+        raise PermanentUsageError(
+            f"{names[0]} and {names[1]} look for no class that is the same, so none is compared"
+        )
+    return Versus(names, trials, compare(contests, names, SEED))
+
+
+def map_edits(trial: Trial) -> list[ClassEdit]:
+    """What the trial would change in the prompt map: thresholds where it is worth it, and what is not, off.
+
+    Calibration only where nothing is switched off: without those prompts the others score a little differently.
+    """
+    off = {item.plan.feature_hash for item in trial.classes if item.verdict.worth == Worth.NO}
+    return [
+        ClassEdit(
+            item.plan.name,
+            threshold=item.verdict.threshold if item.verdict.worth == Worth.YES else None,
+            switched_off=item.plan.feature_hash in off,
+            calibration=None if off or isinstance(item.reliability, TooFew) else item.reliability.knots,
+            why=f"{item.verdict.text} ({trial.id})",
+        )
+        for item in trial.classes
+        if item.verdict.worth != Worth.UNKNOWN or not isinstance(item.reliability, TooFew)
+    ]
+
+
+def described(trial: Trial) -> dict[str, Any]:
+    """The trial as JSON: what is not known is null, or says how many are needed."""
+    return {
+        "trial": trial.id,
+        "project": {"hash": trial.project.project_hash, "title": trial.project.title},
+        "stage": trial.stage,
+        "recipe": trial.recipe.id,
+        "rows": {text: count for count, text in trial.rows},
+        "judged_rows": trial.judged_rows,
+        "judged_frames": trial.judged_frames,
+        "prelabelled": trial.prelabelled,
+        "together": plain(trial.together),
+        "classes": plain(trial.classes),
+        "confusion": [[drawn, found, count] for (drawn, found), count in trial.confusion.items()],
+        "costs": plain(trial.costs),
+        "messages": list(trial.messages),
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value of `evaluation` as JSON has it: no arrays, no NaN."""
+    if isinstance(value, TooFew):
+        return {"too_few": str(value)}
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float | np.generic):
+        return None if value != value else float(value)  # NaN
+    return value

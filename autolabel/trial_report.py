@@ -38,6 +38,13 @@ class Line:
     curves: Markup | None
     reliability: Markup | None
 
+    @property
+    def words(self) -> list[str]:
+        """The verdict, and the rates where there are some."""
+        rates = (("precision", self.precision), ("recall", self.recall))
+        told = [f"{name} {it.value:.2f} ({it.low:.2f} to {it.high:.2f})" for name, it in rates if it]
+        return [self.it.verdict.text, *told]
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -63,7 +70,7 @@ def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
         facts=_facts(trial),
         trial=trial,
         headline=headline(trial),
-        lines=[_line(it) for it in ranked if not isinstance(it.rates, TooFew)],
+        lines=told_lines(trial),
         untold=[_line(it) for it in ranked if isinstance(it.rates, TooFew)],
         span_s=_span([it.verdict.saved_s for it in ranked]),
         matrix=_matrix(trial),
@@ -156,6 +163,11 @@ def _ranked(classes: Sequence[ClassTrial]) -> list[ClassTrial]:
         return False, -saved_s.value * it.objects
 
     return sorted(classes, key=rank)
+
+
+def told_lines(trial: Trial) -> list[Line]:
+    """The classes that figures stand behind, those first that save most."""
+    return [_line(it) for it in _ranked(trial.classes) if not isinstance(it.rates, TooFew)]
 
 
 def _line(it: ClassTrial) -> Line:

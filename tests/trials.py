@@ -85,7 +85,7 @@ def worth_it(name: str, shape: Shape = "bounding_box", quality: float = 0.85, ob
         found=3 * objects,
         rates=make_rates(quality),
         precision=Precision(0.412, 0.671, *((0.398, 0.65) if has_mask else ())),
-        mask_iou=Estimate(0.871, 0.85, 0.89) if has_mask else None,
+        iou=Estimate(0.871, 0.85, 0.89),
         boundary_iou=Estimate(0.644, 0.61, 0.68) if has_mask else None,
         verdict=Verdict(Worth.YES, 0.41, saved_s, drawing_s, text),
         reliability=make_reliability(),
@@ -144,6 +144,7 @@ def make_trial(classes: Sequence[ClassTrial], misses: Sequence[Miss] = (), title
         | mixed_up,
         prelabelled=4,
         costs=COSTS,
+        outcomes={},
         misses=misses,
         messages=["tray-17.png: the file is no picture or video that can be decoded"],
     )

@@ -24,7 +24,10 @@ Rect = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Mark:
-    """An object over a picture, in that picture's pixels: an outline (none where the mask shows it), a caption."""
+    """An object over a picture, in that picture's pixels: an outline (none where the mask shows it), a caption.
+
+    What people drew has no score.
+    """
 
     outline_xy_px: tuple[tuple[float, float], ...]
     caption: str
@@ -68,7 +71,7 @@ def _mark(cls: OntologyClass, place: Placement, size_px: tuple[int, int], font_p
     scale = np.array(size_px) / (place.width_px, place.height_px)
     corners = _corners(cls, place) * scale
     box_px = (np.array(place.detection.box_xyxy_px).reshape(2, 2) * scale).ravel().tolist()
-    caption = f"{cls.name} {place.detection.score:.2f}"
+    caption = f"{cls.name} {place.detection.score:.2f}" if place.detection.prompt else cls.name
     left, _, _, bottom = _free_place(caption, box_px, size_px, font_px, taken)
     red, green, blue = _rgb(cls.color)
     return Mark(
