@@ -60,8 +60,7 @@ def edit_s(outcomes: Outcomes, threshold: float) -> Floats:
     """Seconds of work in each data unit, with what scores at least the threshold."""
     kept = outcomes.scores >= threshold
     saved_s = np.bincount(outcomes.units[kept], _saved_s(outcomes)[kept], outcomes.objects.size)
-    seconds: Floats = outcomes.objects * DRAW_S - saved_s
-    return seconds
+    return np.asarray(outcomes.objects * DRAW_S - saved_s, np.float64)
 
 
 def choose(outcomes: Outcomes) -> float | None:

@@ -115,7 +115,7 @@ def test_of_equal_variants_a_difference_is_seldom_shown_for_any_class() -> None:
 
 
 def test_a_true_gain_is_found_and_lies_in_its_interval() -> None:
-    better = score(World(400, 1, gain=1.2), 50)
+    better = score(World(250, 1, gain=1.2), 40)
 
     assert better.found >= 0.95
     assert better.held >= 0.93
