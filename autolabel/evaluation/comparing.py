@@ -93,7 +93,7 @@ def _lacking(tally: Floats) -> TooFew | None:
     if (have := round(objects.sum())) < MIN_OBJECTS:
         return TooFew(have, MIN_OBJECTS, "objects")
     if (have := int(np.count_nonzero(objects))) < MIN_UNITS:
-        return TooFew(have, MIN_UNITS, "data units with objects")
+        return TooFew(have, MIN_UNITS, "label rows with objects")
     return None
 
 
