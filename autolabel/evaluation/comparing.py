@@ -56,10 +56,10 @@ def compare(contests: Mapping[str, Contest], names: tuple[str, str], seed: int) 
 
 
 def _tally(contest: Contest, halves: Sequence[Flags]) -> Floats:
-    """(2, 4, U), by variant: right, kept, seconds of work, objects, in each data unit; means over the splits."""
+    """(SPLITS, 2, 4, U), by variant: right, kept, seconds of work, objects, in each data unit."""
     if not np.array_equal(contest.a.objects, contest.b.objects):
         raise ValueError("variants are compared on the same rows")
-    return np.mean([[_by_unit(own, contest, is_first) for own in (contest.a, contest.b)] for is_first in halves], 0)
+    return np.array([[_by_unit(own, contest, is_first) for own in (contest.a, contest.b)] for is_first in halves])
 
 
 def _by_unit(outcomes: Outcomes, contest: Contest, is_first: Flags) -> Floats:
@@ -89,28 +89,37 @@ def _part(outcomes: Outcomes, is_in: Flags) -> Outcomes:
 
 
 def _lacking(tally: Floats) -> TooFew | None:
-    objects = tally[0, 3]
+    objects = tally[0, 0, 3]
     if (have := round(objects.sum())) < MIN_OBJECTS:
         return TooFew(have, MIN_OBJECTS, "objects")
-    if (have := np.count_nonzero(objects)) < MIN_UNITS:
-        return TooFew(have, MIN_UNITS, "data units with objects")
+    if (have := int(np.count_nonzero(objects))) < MIN_UNITS:
+        return TooFew(have, MIN_UNITS, "label rows with objects")
     return None
 
 
 def _difference(tally: Floats, weights: Floats, names: tuple[str, str], error: float) -> Difference:
-    """The spread is that of resampled data units, the same for both variants; few of them make it wider (t)."""
+    """The spread is that of resampled data units, the same for both variants, and that of other halves that choose
+    the thresholds: those are a matter of luck too. Few data units make it wider (t)."""
     from scipy.stats import t
 
-    drawn = np.einsum("ru,vku->rvk", weights, tally, optimize=True)
-    value = np.subtract(*_figures(tally.sum(axis=2))[::-1])
-    resampled = _figures(drawn[drawn[:, 0, 3] > 0])
-    spread = _spread(resampled[:, 1] - resampled[:, 0])
-    telling = np.count_nonzero(tally.any(axis=(0, 1)))
+    by_split = _gain(tally.sum(axis=3))
+    mean, units = tally.mean(axis=0), tally.shape[-1]
+    value = _gain(mean.sum(axis=2))
+    drawn = np.moveaxis(mean @ weights.T, -1, 0)
+    resampled = _gain(drawn[drawn[:, 0, 3] > 0])
+    spread = np.sqrt(_variance(resampled) * units / (units - 1) + _variance(by_split) * SPLITS / (SPLITS - 1))
+    telling = np.count_nonzero(mean.any(axis=(0, 1)))
     reach = float(t.ppf(1 - error / 2, telling - 1)) * spread
     recall, precision, f1, saved = (
         Estimate(float(own), float(own - width), float(own + width)) for own, width in zip(value, reach, strict=True)
     )
     return Difference(recall, precision, f1, saved, _in_words(recall, precision, saved, names))
+
+
+def _gain(sums: Floats) -> Floats:
+    """(..., 2, 4) sums of tallies -> (..., 4) figures of B less those of A."""
+    figures = _figures(sums)
+    return figures[..., 1, :] - figures[..., 0, :]
 
 
 def _figures(sums: Floats) -> Floats:
@@ -120,13 +129,13 @@ def _figures(sums: Floats) -> Floats:
     return np.stack([right / objects, precision, 2 * right / (kept + objects), -seconds / objects], axis=-1)
 
 
-def _spread(samples: Floats) -> Floats:
-    """(R, 4) -> (4,) standard deviations of what is there."""
-    there = np.isfinite(samples)
-    count = np.maximum(there.sum(axis=0), 1)
-    known = np.where(there, samples, 0.0)
-    mean = known.sum(axis=0) / count
-    return np.sqrt((np.where(there, samples - mean, 0.0) ** 2).sum(axis=0) / count)
+def _variance(samples: Floats) -> Floats:
+    """(R, 4) -> (4,) of what is there."""
+    is_there = np.isfinite(samples)
+    count = np.maximum(is_there.sum(axis=0), 1)
+    mean = np.where(is_there, samples, 0.0).sum(axis=0) / count
+    variance: Floats = np.where(is_there, (samples - mean) ** 2, 0.0).sum(axis=0) / count
+    return variance
 
 
 def _in_words(recall: Estimate, precision: Estimate, saved: Estimate, names: tuple[str, str]) -> str:

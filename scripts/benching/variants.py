@@ -59,9 +59,8 @@ def _outcomes(objects: NDArray[np.intp], ease: Floats, clutter: Floats, random: 
 def edit_s(outcomes: Outcomes, threshold: float) -> Floats:
     """Seconds of work in each data unit, with what scores at least the threshold."""
     kept = outcomes.scores >= threshold
-    return outcomes.objects * DRAW_S - np.bincount(
-        outcomes.units[kept], _saved_s(outcomes)[kept], outcomes.objects.size
-    )
+    saved_s = np.bincount(outcomes.units[kept], _saved_s(outcomes)[kept], outcomes.objects.size)
+    return np.asarray(outcomes.objects * DRAW_S - saved_s, np.float64)
 
 
 def choose(outcomes: Outcomes) -> float | None:
@@ -79,8 +78,10 @@ def _saved_s(outcomes: Outcomes) -> Floats:
 
 def true_gain_s(world: World) -> float:
     """Seconds that B saves more an object, each at the threshold that is best in the long run."""
+    if world.gain == 0:
+        return 0.0
     one = _contest(
-        World(200_000, 1, world.gain, world.objects_per_unit, world.false_per_unit), np.random.default_rng(0)
+        World(50_000, 1, world.gain, world.objects_per_unit, world.false_per_unit), np.random.default_rng(0)
     )
     of_a, of_b = (edit_s(own, choose(own) or np.inf).sum() for own in (one.a, one.b))
     return float((of_a - of_b) / one.a.objects.sum())
@@ -99,7 +100,7 @@ class Score:
 
 
 def score(world: World, seeds: int) -> Score:
-    truth, rows = true_gain_s(world) if world.gain else 0.0, []
+    truth, rows = true_gain_s(world), []
     for seed in range(seeds):
         found = compare(contests(world, seed), NAMES, seed)
         together = found.pop(TOGETHER)

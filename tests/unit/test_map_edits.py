@@ -198,7 +198,8 @@ def test_a_map_that_cannot_be_written_is_said_to_be_unchanged(tmp_path: Path) ->
 
 @can_be_calibrated
 def test_calibrations_of_other_prompts_are_put_out_of_force(tmp_path: Path) -> None:
-    text = "calibrated_for: aa\nclasses:\n  A: {calibration: [[0.1, 0.2]]}\n  B: {calibration: [[0.1, 0.2]]}\n"
+    old = "{calibration: [[0.1, 0.2], [0.9, 0.8]]}"
+    text = f"calibrated_for: aa\nclasses:\n  A: {old}\n  B: {old}\n"
 
     new = propose(written(tmp_path, text), [ClassEdit("A", calibration=((0.1, 0.3), (0.5, 0.75)))], "bb").new
 

@@ -9,7 +9,7 @@ import pytest
 
 from autolabel.evaluation.comparing import TOGETHER, Contest, compare
 from autolabel.evaluation.values import Difference, Estimate, Outcomes, TooFew
-from benching.variants import NAMES, World, choose, contests, edit_s, score
+from benching.variants import NAMES, World, contests, edit_s, score
 
 
 def difference(found: Difference | TooFew) -> Difference:
@@ -76,7 +76,7 @@ def test_thresholds_come_from_the_other_half_of_the_data_units() -> None:
 
 @pytest.mark.parametrize(
     ("units", "lacking"),
-    [(14, TooFew(28, 30, "objects")), (9, TooFew(9, 10, "data units with objects"))],
+    [(14, TooFew(28, 30, "objects")), (9, TooFew(9, 10, "label rows with objects"))],
 )
 def test_too_few_objects_or_data_units_give_no_figure_but_count_for_all_together(units: int, lacking: TooFew) -> None:
     few = outcomes(1, 20)
@@ -115,8 +115,7 @@ def test_of_equal_variants_a_difference_is_seldom_shown_for_any_class() -> None:
 
 
 def test_a_true_gain_is_found_and_lies_in_its_interval() -> None:
-    better = score(World(100, 2, gain=1.2), 50)
+    better = score(World(150, 1, gain=1.2), 100)
 
-    assert better.found >= 0.8
+    assert better.found >= 0.85
     assert better.held >= 0.93
-    assert choose(contests(World(100, 1), 0)["class 0"].a) is not None
