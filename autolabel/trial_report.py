@@ -116,6 +116,11 @@ def headline(trial: Trial) -> list[str]:
     classes = f"{total} class{'es' if total != 1 else ''}"
     if len(bad) == total:
         return [f"Not worth it for any of {classes}: {_names(bad)}."]
+    if len(unknown) == total and trial.together.worth is Worth.YES:
+        return [
+            f"Worth it for all {classes} together; for which of them cannot be told yet.",
+            f"Needed: {_names(unknown)}.",
+        ]
     if len(unknown) == total:
         return [f"It cannot be told yet whether any of {classes} is worth it: {_names(unknown)}."]
     sentences = [f"Not worth it, as far as can be told, for any of {classes}."]

@@ -52,6 +52,15 @@ def test_the_headline_is_right_for_none_and_for_all(classes: list[ClassTrial], s
     assert headline(make_trial(classes))[0] == says
 
 
+def test_what_is_worth_it_only_together_is_said_so() -> None:
+    trial = make_trial([not_told("A"), not_told("B")])
+    together = replace(surgical_trial().together, worth=Worth.YES)
+    assert headline(replace(trial, together=together)) == [
+        "Worth it for all 2 classes together; for which of them cannot be told yet.",
+        "Needed: A (18 more objects), B (18 more objects).",
+    ]
+
+
 def test_minutes_an_hour_are_weighted_by_what_drawing_takes() -> None:
     box = replace(worth_it("A", objects=100), verdict=Verdict(Worth.YES, 0.4, Estimate(7.0, 6.0, 7.0), 7.0, ""))
     mask = replace(worth_it("B", objects=100), verdict=Verdict(Worth.YES, 0.4, Estimate(0.0, 0.0, 0.0), 35.0, ""))
