@@ -101,6 +101,7 @@ def _draw(person: Person) -> Changed:
 
 
 def _put_object(person: Person, label: Json) -> None:
+    """Something new: a `geometry` as labels have it, or what that shape makes of a `box_norm`."""
     entry, now = person.feature("objects"), person.store.now()
     object_hash = person.wanted.get("object_hash") or base64.b64encode(os.urandom(6)).decode()
     drawn = {
