@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import Destination, Reason
 from autolabel.errors import TransientServiceError
 from autolabel.plan import LOOK_AGAIN_S
@@ -57,6 +59,17 @@ def test_labels_land_on_main_and_tasks_move_on_and_no_branch_is_made(sandbox: Ru
     assert set(sandbox.rows()) == {"main"}
     assert len(ours(sandbox)) == 2 * (ROWS - IMPORTED)
     assert waiting_at(sandbox) == {"Annotate": ROWS - IMPORTED, "Pre-label": IMPORTED}
+
+
+def test_labels_of_a_calibrated_recipe_carry_the_calibrated_confidence(sandbox: RunningSandbox, desk: Desk) -> None:
+    (cls,) = desk.recipe.plan.classes
+    desk.recipe = replace(
+        desk.recipe,
+        config=desk.recipe.config.model_copy(update={"confidence": "calibrated"}),
+        plan=PromptPlan((replace(cls, calibration=((0.0, 0.0), (0.8, 0.25), (0.9, 0.5), (1.0, 1.0))),)),
+    )
+    desk.push()
+    assert {round(item.numbers[0], 6) for item in ours(sandbox)} == {0.25, 0.5}
 
 
 def test_each_row_is_saved_once_and_a_second_push_writes_nothing(sandbox: RunningSandbox, desk: Desk) -> None:
