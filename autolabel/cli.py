@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli_models import models
+from autolabel.cli_review import review
 from autolabel.cli_serve import serve
 from autolabel.core.endings import EXIT_PARTIAL
 from autolabel.core.lint import Severity
@@ -53,6 +54,7 @@ ontology = typer.Typer(no_args_is_help=True, help="Make and check the prompts fo
 app.add_typer(ontology, name="ontology")
 app.add_typer(models, name="models")
 app.command()(serve)
+app.command()(review)
 
 
 @app.command()

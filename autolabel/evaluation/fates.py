@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import product
 
 import numpy as np
@@ -13,19 +12,10 @@ from scipy.optimize import linear_sum_assignment
 from autolabel.core.detections import Detection, Mask
 from autolabel.core.geometry import box_iou
 from autolabel.core.merging import pixels_in, region_of
+from autolabel.evaluation.values import Decision, Fate
 
 SAME_SPOT_IOU = 0.5
 """From which on an object of another class stands in the place of one that was deleted."""
-
-
-class Fate(StrEnum):
-    """`KEPT`: as written on every frame; `EDITED`: not on all; `OTHER_CLASS`: deleted, and another put there."""
-
-    KEPT = "kept"
-    EDITED = "edited"
-    DELETED = "deleted"
-    OTHER_CLASS = "other_class"
-    ADDED = "added"
 
 
 @dataclass(frozen=True)
@@ -40,22 +30,6 @@ class Track:
     feature_hash: str
     places: Mapping[int, Detection]
     person: str = ""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What became of one object.
-
-    - `proposed`, `drawn`: its class as written and now, by feature hash; None for what was added, and deleted.
-    - `person`: who decided; "" where the platform does not tell.
-    - `iou`: of what was edited, ours with theirs, mean over the frames on which it was proposed.
-    """
-
-    fate: Fate
-    proposed: str | None
-    drawn: str | None
-    person: str = ""
-    iou: float | None = None
 
 
 def decisions(written: Sequence[Track], standing: Sequence[Track], as_written: frozenset[str]) -> list[Decision]:
@@ -88,9 +62,9 @@ def _of_standing(written: Track, now: Track, as_written: frozenset[str]) -> Deci
     classes = written.feature_hash, now.feature_hash
     if written.feature_hash != now.feature_hash:
         return Decision(Fate.OTHER_CLASS, *classes, now.person)
-    if written.object_hash in as_written:
+    if written.object_hash in as_written or (iou := _mean_iou(written, now, _iou)) == 1:
         return Decision(Fate.KEPT, *classes)
-    return Decision(Fate.EDITED, *classes, now.person, _mean_iou(written, now, _iou))
+    return Decision(Fate.EDITED, *classes, now.person, iou)
 
 
 def _of_gone(written: Track, successor: Track | None) -> Decision:

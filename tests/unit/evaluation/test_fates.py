@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autolabel.core.detections import Detection
 from autolabel.core.geometry import mask_from_window
-from autolabel.evaluation.fates import Decision, Fate, Track, decisions
+from autolabel.evaluation.fates import Track, decisions
+from autolabel.evaluation.values import Decision, Fate
 
 Box = tuple[float, float, float, float]
 SPOT: Box = (10, 10, 30, 20)
