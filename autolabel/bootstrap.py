@@ -27,7 +27,7 @@ from autolabel.models.placement import Placement
 from autolabel.operate import Undo, read_run
 from autolabel.plan import Options, Plan, make_plan
 from autolabel.prompt_map import PromptMap, load_prompt_map, map_entries, render_prompt_map
-from autolabel.protocols import FrameReader, Retractor, Sink, Source
+from autolabel.protocols import FrameReader, Inspector, Retractor, Sink, Source
 from autolabel.recipe import Recipe, RecipeConfig, check_calibration, draft_prompts, load_config, plan_prompts
 from autolabel.routes import find_agent_stage
 from autolabel.settings import Settings, project_hash
@@ -38,6 +38,7 @@ from autolabel.worker import InferenceProcess
 if TYPE_CHECKING:
     from autolabel.album import Album
     from autolabel.report import Page
+    from autolabel.review import Review
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,24 @@ def open_undo(settings: Settings, run_id: str) -> Iterator[Undo]:
         session = stack.enter_context(_opened(settings, uuid, lambda found: (run.recipe, ()), locks=locks))
         stage = find_agent_stage(session.project, settings.agent_stage)
         yield Undo(run, session.project, session.retractor, session.ports.ledger, stage)
+
+
+def run_review(settings: Settings, run_id: str, *, all_runs: bool) -> Review:
+    """What people made of an earlier run's labels; the platform is only read.
+
+    Raises PermanentUsageError for an unknown run, and for one of which nothing ever came to `main`.
+    """
+    from autolabel.remote.client import connect
+    from autolabel.remote.reviewed import EncordInspector
+    from autolabel.remote.source import EncordSource
+    from autolabel.review import review
+
+    with closing(open_ledger(settings)) as ledger:
+        run = read_run(ledger, run_id)
+        connection = connect(run.job.project_hash, settings.domain, ssh_key(settings))
+        source: Source = EncordSource(connection, settings.max_media_bytes)
+        inspector: Inspector = EncordInspector(connection)
+        return review(run, source, inspector, ledger, review_id=f"review-{new_id()}", all_runs=all_runs)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autolabel.cli_models import models
+from autolabel.cli_review import review
 from autolabel.cli_serve import serve
 from autolabel.cli_trial import trial
 from autolabel.core.endings import EXIT_PARTIAL
@@ -55,6 +56,7 @@ app.add_typer(ontology, name="ontology")
 app.add_typer(models, name="models")
 app.command()(serve)
 app.command()(trial)
+app.command()(review)
 
 
 @app.command()

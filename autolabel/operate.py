@@ -160,7 +160,7 @@ class Undo:
 
     def _claim(self, branch: str, data_hash: str, objects: Mapping[str, str] | None, digest: str = "") -> Claim:
         hashes = None if objects is None else frozenset(objects)
-        return Claim(branch, data_hash, hashes, digest, partial(_instances, self._ledger, self.run.recipe))
+        return Claim(branch, data_hash, hashes, digest, partial(written_instances, self._ledger, self.run.recipe))
 
     def _judge(self, claim: Claim, standing: Standing | None, waiting: frozenset[str]) -> Step:
         if standing is None:
@@ -239,7 +239,8 @@ class Undo:
         return self._marks.get((claim.data_hash, claim.branch), {})
 
 
-def _instances(ledger: Ledger, recipe: Recipe, row: LabelRow) -> tuple[Instance, ...]:
+def written_instances(ledger: Ledger, recipe: Recipe, row: LabelRow) -> tuple[Instance, ...]:
+    """What a row's stored detections come to: what was written."""
     return assemble_stored(ledger, recipe, row.data_hash, recipe.samples_per_second(row)).instances
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from autolabel.core.assemble import Instance
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import LabelRow, Project, Reason, RowContent
+from autolabel.evaluation.values import Decision, TimeEntry
 
 RGB = NDArray[np.uint8]
 """(H, W, 3) uint8, red first, upright as the platform shows it."""
@@ -313,6 +315,26 @@ class Retractor(Protocol):
 
     def move(self, data_hash: str, from_uuid: str, to_uuid: str) -> None:
         """Move a task between stages if it is at the first and assigned to nobody; from a human stage, if new."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What people made of a row, as it is listed now; `decisions` is None where what stands there cannot be told."""
+
+    row: LabelRow
+    decisions: tuple[Decision, ...] | None
+
+
+class Inspector(Protocol):
+    """Reads what people made of our labels, and how long that took them. Changes nothing."""
+
+    def look(self, claims: Sequence[Claim]) -> Mapping[str, Reviewed]:
+        """What became of claims on one branch, by data hash; rows that vanished are missing."""
+        ...
+
+    def time_spent(self, stage_uuids: Sequence[str], since: datetime) -> list[TimeEntry]:
+        """How long each person worked on each data unit at these stages, from the day of `since` on."""
         ...
 
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from autolabel.core.rows import Reason
 from autolabel.database import Database
-from autolabel.schema import RECEIPT, ROW, STANDS, UNDO, on_main
-from autolabel.states import Landed
+from autolabel.schema import EVENT, RECEIPT, ROW, RUN, STANDS, UNDO, on_main
+from autolabel.states import Landed, State
 
 
 class Receipts:
@@ -62,13 +62,22 @@ class Receipts:
 
     def receipts(self, run_id: str | None = None, naming: str | None = None) -> list[dict[str, Any]]:
         """Receipts of one run, or naming an object as ours: oldest first, `objects` as hash -> class feature hash."""
-        query, names = sa.select(RECEIPT).order_by(RECEIPT.c.at), RECEIPT.c.objects
+        query, names = sa.select(RECEIPT), RECEIPT.c.objects
         if run_id is not None:
             query = query.where(RECEIPT.c.run_id == run_id)
         if naming is not None:  # by replacing: databases differ in whether LIKE tells capitals from small letters
             query = query.where(sa.func.replace(names, f"{json.dumps(naming)}:", "") != names)
+        return self._receipts(query)
+
+    def receipts_of(self, project_hash: str, recipe_id: str) -> list[dict[str, Any]]:
+        """Receipts of a recipe in a project, on all branches; as `receipts` gives them."""
+        of_recipe = sa.and_(RECEIPT.c.project_hash == project_hash, RECEIPT.c.recipe_id == recipe_id)
+        return self._receipts(sa.select(RECEIPT).where(of_recipe))
+
+    def _receipts(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._database.read() as db:
-            return [{**row, "objects": json.loads(row["objects"])} for row in db.execute(query).mappings()]
+            found = db.execute(query.order_by(RECEIPT.c.at)).mappings()
+            return [{**row, "objects": json.loads(row["objects"])} for row in found]
 
     def undo_marks(self, project_hash: str, recipe_id: str) -> dict[tuple[str, str], dict[str, Any]]:
         """(data hash, branch) -> `from_stage` and `undone_at`, for every undo that began."""
@@ -82,3 +91,22 @@ class Receipts:
         where = sa.and_(ROW.c.project_hash == project_hash, ROW.c.recipe_id == recipe_id)
         with self._database.read() as db:
             return frozenset(db.scalars(sa.select(ROW.c.data_hash).where(where, ROW.c.reason == Reason.UNDONE)))
+
+    def runs(self, project_hash: str) -> list[dict[str, Any]]:
+        """`id`, `recipe_id`, `destination` and `started_at` of a project's runs, oldest first."""
+        columns = (RUN.c.id, RUN.c.recipe_id, RUN.c.destination, RUN.c.started_at)
+        query = sa.select(*columns).where(RUN.c.project_hash == project_hash).order_by(RUN.c.started_at)
+        with self._database.read() as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
+    def ended(self, project_hash: str, state: State, reason: Reason | None = None) -> dict[str, set[str]]:
+        """Data hash -> the runs that took a row to a state, for any reason or one, wherever it went since."""
+        query = sa.select(EVENT.c.data_hash, EVENT.c.run_id).join_from(EVENT, RUN, RUN.c.id == EVENT.c.run_id)
+        query = query.where(RUN.c.project_hash == project_hash, EVENT.c.state == state)
+        if reason is not None:
+            query = query.where(EVENT.c.reason == reason)
+        found: dict[str, set[str]] = {}
+        with self._database.read() as db:
+            for data_hash, run_id in db.execute(query):
+                found.setdefault(data_hash, set()).add(run_id)
+        return found

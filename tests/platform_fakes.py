@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,14 @@ from autolabel.core.rows import (
     Stage,
     Workflow,
 )
-from autolabel.errors import Interrupted, PermanentInferenceError, PermanentRejectedError, TransientWorkerDiedError
+from autolabel.errors import (
+    Interrupted,
+    PermanentAccessError,
+    PermanentInferenceError,
+    PermanentRejectedError,
+    TransientWorkerDiedError,
+)
+from autolabel.evaluation.values import TimeEntry
 from autolabel.protocols import (
     Claim,
     Clip,
@@ -36,6 +44,7 @@ from autolabel.protocols import (
     Pending,
     Receipt,
     Refused,
+    Reviewed,
     Standing,
     Write,
 )
@@ -251,6 +260,23 @@ class FakeRetractor:
             if key[1] == data_hash and stands.row.stage_uuid == from_uuid and stands.row.assigned_to is None:
                 self.standing[key] = replace(stands, row=replace(stands.row, stage_uuid=to_uuid))
                 self.moves.append((data_hash, to_uuid))
+
+
+class FakeInspector:
+    """An `Inspector` to which people `made` so much of rows, by data hash; `refuses` to tell times."""
+
+    def __init__(
+        self, made: Mapping[str, Reviewed], spent: Sequence[TimeEntry] = (), *, refuses: bool = False
+    ) -> None:
+        self._made, self._spent, self._refuses = made, spent, refuses
+
+    def look(self, claims: Sequence[Claim]) -> Mapping[str, Reviewed]:
+        return {claim.data_hash: self._made[claim.data_hash] for claim in claims if claim.data_hash in self._made}
+
+    def time_spent(self, stage_uuids: Sequence[str], since: datetime) -> list[TimeEntry]:
+        if self._refuses:
+            raise PermanentAccessError("the key may not read timers")
+        return [entry for entry in self._spent if entry.stage_uuid in stage_uuids]
 
 
 class FakeGallery:

@@ -178,5 +178,35 @@ class TimeRatio:
     annotators: int
 
 
+class Fate(StrEnum):
+    """What people made of a proposed object, or that they added one.
+
+    `KEPT`: it stands as written on every frame on which it was proposed, or as the same pixels told otherwise.
+    `EDITED`: it does not. `OTHER_CLASS`: its class was changed, or it gave way to one of another class.
+    """
+
+    KEPT = "kept"
+    EDITED = "edited"
+    DELETED = "deleted"
+    OTHER_CLASS = "other_class"
+    ADDED = "added"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one object.
+
+    - `proposed`, `drawn`: its class as written and now, by feature hash; None for what was added, and deleted.
+    - `person`: who decided; "" where the platform does not tell.
+    - `iou`: of what was edited, ours with theirs, mean over the frames on which it was proposed.
+    """
+
+    fate: Fate
+    proposed: str | None
+    drawn: str | None
+    person: str = ""
+    iou: float | None = None
+
+
 Confusion = Mapping[tuple[str | None, str | None], int]
 """(class that people drew, class that was found) by feature hash -> how often; None for nothing there."""

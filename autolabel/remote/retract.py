@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from encord.objects import LabelRowV2
+from encord.project import Project
 from encord.workflow.stages.agent import AgentStage, AgentTask
 from encord.workflow.stages.annotation import AnnotationStage, AnnotationTask, AnnotationTaskStatus
 
@@ -42,13 +43,13 @@ class EncordRetractor:
     @retrying
     def _look(self, claims: Sequence[Claim]) -> dict[str, Standing]:
         by_hash = {claim.data_hash: claim for claim in claims}
-        read = self._read(list(by_hash), claims[0].branch)
+        read = read_rows(self._project, list(by_hash), claims[0].branch)
         return {row.data_hash: _standing(row, raw, by_hash[row.data_hash]) for row, raw in read}
 
     @retrying
     def remove(self, claim: Claim, choose: Callable[[Standing], frozenset[str]]) -> Standing | None:
         """Repeating all of it after a lost answer is safe: it begins with a fresh read."""
-        read = self._read([claim.data_hash], claim.branch)
+        read = read_rows(self._project, [claim.data_hash], claim.branch)
         if not read:
             return None
         ((row, raw),) = read
@@ -65,35 +66,17 @@ class EncordRetractor:
         return self._read_back(claim, left)
 
     def _read_back(self, claim: Claim, expected: Content) -> Standing | None:
-        read = self._read([claim.data_hash], claim.branch)
+        read = read_rows(self._project, [claim.data_hash], claim.branch)
         if not read:
             return None
         ((row, raw),) = read
-        served = _content(row, raw)
+        served = content_of(row, raw)
         if served is None or not shapes.same(expected, served):
             raise PermanentRejectedError(
                 f"{row.data_title!r} on branch {claim.branch} is not served as it was saved: somebody "
                 "saved it at the same moment, or the platform did not take the save"
             )
         return _standing(row, raw, claim)
-
-    def _read(self, data_hashes: Sequence[str], branch: str) -> list[tuple[LabelRowV2, Raw]]:
-        """Rows as listed, with what stands in them; nothing in those that no branch row exists for. Creates none."""
-        with remote_call(f"reading {len(data_hashes)} rows of branch {branch}"):
-            listed = self._project.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
-            hashes = [row.label_hash for row in listed if row.label_hash is not None]
-            read = (
-                self._project._client.get_label_rows(hashes, get_signed_url=False, include_archived=True)
-                if hashes
-                else []
-            )
-        by_hash = {raw["label_hash"]: dict(raw) for raw in read}
-        # A row that the answer left out is treated as one that vanished: it is left, never taken for empty.
-        return [
-            (row, by_hash.get(row.label_hash, {}))
-            for row in listed
-            if row.label_hash is None or row.label_hash in by_hash
-        ]
 
     @retrying
     def waiting(self, stage_uuid: str, data_hashes: Sequence[str]) -> frozenset[str]:
@@ -111,6 +94,21 @@ class EncordRetractor:
                     task.move(destination_stage_uuid=UUID(to_uuid))
 
 
+def read_rows(project: Project, data_hashes: Sequence[str], branch: str) -> list[tuple[LabelRowV2, Raw]]:
+    """Rows as listed, with what stands in them; nothing in those that no branch row exists for. Creates none."""
+    with remote_call(f"reading {len(data_hashes)} rows of branch {branch}"):
+        listed = project.list_label_rows_v2(data_hashes=list(data_hashes), branch_name=branch)
+        hashes = [row.label_hash for row in listed if row.label_hash is not None]
+        read = project._client.get_label_rows(hashes, get_signed_url=False, include_archived=True) if hashes else []
+    by_hash = {raw["label_hash"]: dict(raw) for raw in read}
+    # A row that the answer left out is treated as one that vanished: it is left, never taken for empty.
+    return [
+        (row, by_hash.get(row.label_hash, {}))
+        for row in listed
+        if row.label_hash is None or row.label_hash in by_hash
+    ]
+
+
 def _is_free(task: AgentTask | AnnotationTask) -> bool:
     begun = isinstance(task, AnnotationTask) and task.status != AnnotationTaskStatus.NEW
     return task.assignee is None and not begun
@@ -120,7 +118,7 @@ def _standing(row: LabelRowV2, raw: Raw, claim: Claim) -> Standing:
     listed = label_row(row)
     if row.label_hash is None:
         return Standing(listed)
-    content = _content(row, raw)
+    content = content_of(row, raw)
     if content is None:
         return Standing(listed, is_readable=False)
     names = claim.objects
@@ -142,7 +140,7 @@ def _standing(row: LabelRowV2, raw: Raw, claim: Claim) -> Standing:
     )
 
 
-def _content(row: LabelRowV2, raw: Raw) -> Content | None:
+def content_of(row: LabelRowV2, raw: Raw) -> Content | None:
     """What stands in a row; None where the SDK cannot read it, which is no reason to stop for the other rows."""
     try:
         with remote_call(f"reading {row.data_title!r}"):

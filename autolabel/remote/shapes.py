@@ -277,6 +277,11 @@ def same(wanted: Content, served: Content) -> bool:
     return close and wanted.classifications == served.classifications
 
 
+def same_place(wanted: Placed, served: Placed) -> bool:
+    """Same class and geometry: numbers within TOLERANCE, whoever touched it."""
+    return wanted.feature_hash == served.feature_hash and _close(wanted.geometry, served.geometry)
+
+
 def _close(a: Any, b: Any) -> bool:
     if a == b:  # as most are, and whole polygons are compared at once
         return True

@@ -170,3 +170,12 @@ def undisturbed(demo_state: Path, tmp_path_factory: pytest.TempPathFactory) -> l
         sandbox = RunningSandbox(dir=folder / "sandbox", **info)
         Command(sandbox, folder / "home").push()
         return ours(sandbox)
+
+
+@pytest.fixture(scope="session")
+def pushed_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with a `sandbox` whose project was pushed to main from the `home` beside it, and the run's id."""
+    folder = tmp_path_factory.mktemp("pushed")
+    with running(folder / "sandbox", scenario="demo-agent", frames=10) as info:
+        command = Command(RunningSandbox(dir=folder / "sandbox", **info), folder / "home")
+        return folder, command.push("--to", "main")["run"]

@@ -18,10 +18,9 @@ from encord.workflow.stages.annotation import AnnotationStage
 from autolabel.bootstrap import open_undo
 from autolabel.errors import TransientError
 from autolabel.operate import Action, Step, Why
-from autolabel.sandbox import running
 from autolabel.settings import read_settings
 from sandbox.commands import Command
-from sandbox.conftest import RunningSandbox, Start
+from sandbox.conftest import Start
 
 SAVE = {"query_type": "labelrow", "query_method": "POST"}
 Rows = dict[str, dict[str, Any]]
@@ -72,14 +71,6 @@ class Pushed:
         listed = self.command.sandbox.project().list_label_rows_v2(data_hashes=[data_hash], branch_name=branch)
         listed[0].initialise_labels()
         return listed[0]
-
-
-@pytest.fixture(scope="session")
-def pushed_state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    folder = tmp_path_factory.mktemp("pushed")
-    with running(folder / "sandbox", scenario="demo-agent", frames=10) as info:
-        command = Command(RunningSandbox(dir=folder / "sandbox", **info), folder / "home")
-        return folder, command.push("--to", "main")["run"]
 
 
 @pytest.fixture
