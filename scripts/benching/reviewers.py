@@ -190,15 +190,18 @@ def print_calibration(count: int, seeds: int) -> None:
 
 def print_verdicts(count: int, seeds: int) -> None:
     print(f"\nVerdicts from {count} detections, {seeds} seeds: yes, of which wrong; no, of which wrong; unknown")
+    totals = np.zeros(4, np.intp)
     for name, scores in product((*RIGHT, *HARD), SCORES):
         for price in PRICES:
             told = [verdict(Reviewer(name, scores), count, seed, price) for seed in range(seeds)]
             yes, no = ([truth for worth, truth, _ in told if worth == one] for one in (Worth.YES, Worth.NO))
             holds = sum(held for *_, held in told)
+            totals += (len(yes), yes.count(False), len(no), no.count(False))
             print(
                 f"{f'{name}, {scores}, {price}':34}{len(yes):5}{yes.count(False):5}{len(no):5}{no.count(False):5}"
                 f"{seeds - len(yes) - len(no):5}   interval holds {holds}"
             )
+    print(f"in all: yes {totals[0]}, of which wrong {totals[1]}; no {totals[2]}, of which wrong {totals[3]}")
 
 
 if __name__ == "__main__":
@@ -207,4 +210,4 @@ if __name__ == "__main__":
     for size in (500, 2000, 5000):
         print_calibration(size, 20)
     for size in (60, 200, 500):
-        print_verdicts(size, 100)
+        print_verdicts(size, 40)
