@@ -120,7 +120,9 @@ def _edit_map(path: Path, trial: Trial, *, yes: bool, as_json: bool) -> None:
     from autolabel.map_edits import propose, write
     from autolabel.trial import map_edits
 
-    proposal = propose(path, map_edits(trial), trial.recipe.scoring_id)
+    edits = map_edits(trial)
+    is_calibrated = any(edit.calibration for edit in edits)
+    proposal = propose(path, edits, trial.recipe.scoring_id if is_calibrated else None)
     if not proposal.diff:
         typer.echo(f"{path} says all that already; nothing was changed", err=True)
         return

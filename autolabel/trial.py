@@ -298,7 +298,7 @@ def described(trial: Trial) -> dict[str, Any]:
         "together": plain(trial.together),
         "classes": plain(trial.classes),
         "confusion": [[drawn, found, count] for (drawn, found), count in trial.confusion.items()],
-        "costs": plain(trial.costs),
+        "costs": trial.costs.model_dump(),
         "messages": list(trial.messages),
     }
 

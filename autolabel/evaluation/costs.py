@@ -221,8 +221,10 @@ def _in_words(outcomes: Outcomes, worth: Worth, threshold: float | None, saved: 
         return f"saves {_seconds(saved, drawing_s)} at {where}"
     if worth == Worth.UNKNOWN:
         return f"cannot be told yet: {where} saves {_seconds(saved, drawing_s)}; more finished rows would tell"
-    nothing = "" if outcomes.is_right.any() else "finds nothing right; "
-    return f"not worth it: {nothing}{where} would cost {-saved.value:.1f} s an object more than drawing"
+    faults = [] if outcomes.is_right.any() else ["finds nothing right"]
+    if (costs := f"{-saved.value:.1f}") not in ("0.0", "-0.0") or not faults:
+        faults.append(f"{where} would cost {costs} s an object more than drawing")
+    return f"not worth it: {'; '.join(faults)}"
 
 
 def _seconds(saved: Estimate, drawing_s: float) -> str:

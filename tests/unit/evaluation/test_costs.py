@@ -89,6 +89,11 @@ def test_a_class_of_which_nothing_right_is_found_is_not_worth_it() -> None:
     )
 
 
+def test_a_few_false_ones_that_cost_next_to_nothing_are_not_counted_out() -> None:
+    told = judge(outcomes([0.1], [0.0], [0], [4] * 20), "bounding_box", COSTS, seed=0)
+    assert (told.worth, told.text) == (Worth.NO, "not worth it: finds nothing right")
+
+
 def test_a_class_of_which_nothing_at_all_is_found_is_not_worth_it() -> None:
     told = judge(outcomes([], [], [], [4] * 20), "bounding_box", COSTS, seed=0)
     assert (told.worth, told.text) == (Worth.NO, "not worth it: finds nothing")
