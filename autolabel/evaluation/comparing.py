@@ -74,7 +74,7 @@ def _difference(tally: Floats, weights: Floats, names: tuple[str, str], error: f
     by_split = _gain(tally.sum(axis=3))
     mean, units = tally.mean(axis=0), tally.shape[-1]
     value = _gain(mean.sum(axis=2))
-    drawn = np.moveaxis(mean @ weights.T, -1, 0)
+    drawn = np.tensordot(weights, mean, (1, 2))
     resampled = _gain(drawn[drawn[:, 0, 3] > 0])
     spread = np.sqrt(_variance(resampled) * units / (units - 1) + _variance(by_split) * SPLITS / (SPLITS - 1))
     telling = np.count_nonzero(mean.any(axis=(0, 1)))

@@ -73,8 +73,9 @@ def _part(outcomes: Outcomes, units: Flags) -> Outcomes:
 
 def resample(units: int, seed: int) -> Floats:
     """(RESAMPLES, units) how often each data unit is drawn: what intervals are made from."""
-    drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), RESAMPLES)
-    return drawn.astype(np.float64)
+    drawn = np.random.default_rng(seed).integers(units, size=(RESAMPLES, units))
+    places = (drawn + np.arange(RESAMPLES)[:, None] * units).ravel()
+    return np.bincount(places, minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
 
 
 def interval_ends(units: int) -> tuple[float, float]:
