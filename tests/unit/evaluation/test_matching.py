@@ -178,7 +178,7 @@ def any_ious(draw: st.DrawFn) -> tuple[NDArray[np.float64], list[float]]:
 
 
 @given(any_ious())
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_at_every_threshold_as_many_are_right_as_the_best_matching_of_what_is_left(
     scene: tuple[NDArray[np.float64], list[float]],
 ) -> None:
