@@ -8,6 +8,9 @@ from hypothesis import settings
 
 MAY_SKIP_IN_CI = ("not beside this checkout",)  # data that is no part of the project
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""Tests run as many at once as there are cores: threads of small matrix products would only wait for each other."""
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from autolabel.evaluation.samples import MIN_UNITS, lacking
 from autolabel.evaluation.values import Floats, Outcomes, Reliability, TooFew
 
 CURVE_SCORES: Floats = np.linspace(0, 1, 101)
 """Where a fitted curve is held; linear in between."""
-MIN_DETECTIONS, MIN_OF_EACH, MIN_UNITS = 100, 20, 10
+MIN_DETECTIONS, MIN_OF_EACH = 100, 20
 """Half of each is fitted on: with 10 right ones or fewer a curve is mostly chance, and 50 judged detections in
 5 bins tell a bin's share to 0.3 at best."""
 BINS, MIN_IN_BIN, ROUNDS = 10, 10, 1000
@@ -45,11 +46,16 @@ def _columns(scores: Floats) -> Floats:
 
 def reliability(outcomes: Outcomes, seed: int) -> Reliability | TooFew:
     """Fit on one half of the data units, judge on the other; the knots are of all of them."""
-    if lacking := _lacking(outcomes):
-        return lacking
+    right, units = int(outcomes.is_right.sum()), np.unique(outcomes.units)
+    if few := lacking(
+        (outcomes.scores.size, MIN_DETECTIONS, "detections"),
+        (right, MIN_OF_EACH, "right detections"),
+        (outcomes.scores.size - right, MIN_OF_EACH, "false detections"),
+        (units.size, MIN_UNITS, "label rows with detections"),
+    ):
+        return few
     random = np.random.default_rng(seed)
-    units = random.permutation(np.unique(outcomes.units))
-    is_fitted_on = np.isin(outcomes.units, units[: units.size // 2])
+    is_fitted_on = np.isin(outcomes.units, random.permutation(units)[: units.size // 2])
     curve = fit_curve(outcomes.scores[is_fitted_on], outcomes.is_right[is_fitted_on])
     order = np.argsort(outcomes.scores[~is_fitted_on], kind="stable")
     scores, is_right = outcomes.scores[~is_fitted_on][order], outcomes.is_right[~is_fitted_on][order]
@@ -70,19 +76,6 @@ def reliability(outcomes: Outcomes, seed: int) -> Reliability | TooFew:
         ece_by_chance=_error(mean_calibrated, shares, count),
         knots=_knots(fit_curve(outcomes.scores, outcomes.is_right)),
     )
-
-
-def _lacking(outcomes: Outcomes) -> TooFew | None:
-    right = int(outcomes.is_right.sum())
-    for have, needed, what in (
-        (outcomes.scores.size, MIN_DETECTIONS, "detections"),
-        (right, MIN_OF_EACH, "right detections"),
-        (outcomes.scores.size - right, MIN_OF_EACH, "false detections"),
-        (np.unique(outcomes.units).size, MIN_UNITS, "label rows with detections"),
-    ):
-        if have < needed:
-            return TooFew(have, needed, what)
-    return None
 
 
 def _error(confidence: Floats, share_right: Floats, count: NDArray[np.intp]) -> float:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from autolabel.evaluation.samples import SPLITS, Flags, halves, held_out, lacking_objects, reaches, resample
 from autolabel.evaluation.values import Difference, Estimate, Floats, Outcomes, TooFew
 
-MIN_OBJECTS, MIN_UNITS = 30, 10
-RESAMPLES, SPLITS = 1000, 5
 ERROR = 0.05
 """How often a difference may be shown for any class where there is none."""
 TOGETHER = ""
-
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -43,73 +41,44 @@ def compare(contests: Mapping[str, Contest], names: tuple[str, str], seed: int) 
     together is a question of its own, answered at 95 %.
     """
     first = next(iter(contests.values()))
-    random, units = np.random.default_rng(seed), first.a.objects.size
-    halves = [random.permutation(units) < units // 2 for _ in range(SPLITS)]
-    weights = random.multinomial(units, np.full(units, 1 / units), RESAMPLES).astype(np.float64)
-    tallies = {name: _tally(contest, halves) for name, contest in contests.items()}
-    together = np.sum(list(tallies.values()), axis=0)
-    compared = sum(_lacking(tally) is None for tally in tallies.values())
+    units = first.a.objects.size
+    splits, weights = halves(units, seed), resample(units, seed)
+    tallies = {name: _tally(contest, splits) for name, contest in contests.items()}
+    tallies[TOGETHER] = np.sum(list(tallies.values()), axis=0)
+    few = {name: lacking_objects(tally[0, 0, 3]) for name, tally in tallies.items()}
+    compared = sum(few[name] is None for name in contests)
     return {
-        name: _lacking(tally) or _difference(tally, weights, names, ERROR / (1 if name == TOGETHER else compared))
-        for name, tally in (tallies | {TOGETHER: together}).items()
+        name: few[name] or _difference(tally, weights, names, ERROR / (1 if name == TOGETHER else compared))
+        for name, tally in tallies.items()
     }
 
 
-def _tally(contest: Contest, halves: Sequence[Flags]) -> Floats:
+def _tally(contest: Contest, splits: Sequence[Flags]) -> Floats:
     """(SPLITS, 2, 4, U), by variant: right, kept, seconds of work, objects, in each data unit."""
     if not np.array_equal(contest.a.objects, contest.b.objects):
         raise ValueError("variants are compared on the same rows")
-    return np.array([[_by_unit(own, contest, is_first) for own in (contest.a, contest.b)] for is_first in halves])
+    both = [held_out(own, splits, contest.choose, partial(_by_unit, own, contest)) for own in (contest.a, contest.b)]
+    return np.stack(both, axis=1)
 
 
-def _by_unit(outcomes: Outcomes, contest: Contest, is_first: Flags) -> Floats:
-    tally = np.zeros((4, is_first.size))
-    for is_chosen_on in (is_first, ~is_first):
-        threshold = contest.choose(_part(outcomes, is_chosen_on))
-        least = np.inf if threshold is None else threshold
-        is_kept = outcomes.scores.astype(np.float32) >= np.float32(least)  # as a push compares
-        units = outcomes.units[is_kept], outcomes.units[is_kept & outcomes.is_right]
-        kept, right = (np.bincount(places, minlength=is_first.size) for places in units)
-        judged = np.stack([right, kept, contest.edit_s(outcomes, least), outcomes.objects])
-        tally += np.where(is_chosen_on, 0.0, judged)
-    return tally
-
-
-def _part(outcomes: Outcomes, is_in: Flags) -> Outcomes:
-    """What was found and drawn in some of the data units, which keep their places."""
-    found = is_in[outcomes.units]
-    return replace(
-        outcomes,
-        scores=outcomes.scores[found],
-        ious=outcomes.ious[found],
-        boundary_ious=outcomes.boundary_ious[found],
-        units=outcomes.units[found],
-        objects=np.where(is_in, outcomes.objects, 0),
-    )
-
-
-def _lacking(tally: Floats) -> TooFew | None:
-    objects = tally[0, 0, 3]
-    if (have := round(objects.sum())) < MIN_OBJECTS:
-        return TooFew(have, MIN_OBJECTS, "objects")
-    if (have := int(np.count_nonzero(objects))) < MIN_UNITS:
-        return TooFew(have, MIN_UNITS, "label rows with objects")
-    return None
+def _by_unit(outcomes: Outcomes, contest: Contest, threshold: float) -> Floats:
+    is_kept = reaches(outcomes.scores, threshold)
+    units = outcomes.units[is_kept & outcomes.is_right], outcomes.units[is_kept]
+    counts = [np.bincount(places, minlength=outcomes.objects.size) for places in units]
+    return np.stack([*counts, contest.edit_s(outcomes, threshold), outcomes.objects])
 
 
 def _difference(tally: Floats, weights: Floats, names: tuple[str, str], error: float) -> Difference:
     """The spread is that of resampled data units, the same for both variants, and that of other halves that choose
     the thresholds: those are a matter of luck too. Few data units make it wider (t)."""
-    from scipy.stats import t
-
     by_split = _gain(tally.sum(axis=3))
     mean, units = tally.mean(axis=0), tally.shape[-1]
     value = _gain(mean.sum(axis=2))
-    drawn = np.moveaxis(mean @ weights.T, -1, 0)
+    drawn = np.tensordot(weights, mean, (1, 2))
     resampled = _gain(drawn[drawn[:, 0, 3] > 0])
     spread = np.sqrt(_variance(resampled) * units / (units - 1) + _variance(by_split) * SPLITS / (SPLITS - 1))
     telling = np.count_nonzero(mean.any(axis=(0, 1)))
-    reach = float(t.ppf(1 - error / 2, telling - 1)) * spread
+    reach = stdtrit(telling - 1, 1 - error / 2) * spread
     recall, precision, f1, saved = (
         Estimate(float(own), float(own - width), float(own + width)) for own, width in zip(value, reach, strict=True)
     )

@@ -11,14 +11,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from autolabel.core.prompts import Shape
 from autolabel.evaluation.calibration import CURVE_SCORES, fit_curve
+from autolabel.evaluation.samples import (
+    MIN_OBJECTS,
+    MIN_UNITS,
+    halves,
+    held_out,
+    lacking_objects,
+    ratio,
+    reaches,
+    resample,
+)
 from autolabel.evaluation.values import Estimate, Floats, Outcomes, TooFew, Verdict, Worth
 
 FLOOR = 0.05
 """The least threshold: what scores less is not looked at."""
-MIN_OBJECTS, MIN_UNITS = 30, 10
-"""With 30 objects a share is known to 0.18 either way; an interval from fewer than 10 label rows is too narrow."""
 SUREST = 0.2
-SPLITS, RESAMPLES = 5, 1000
 
 Counts = NDArray[np.intp]
 
@@ -69,7 +76,7 @@ def _saved_seconds(outcomes: Outcomes, threshold: float, shape: Shape, costs: Co
     is_inexact = outcomes.ious < costs.good_iou
     of_right = costs.draw_s(shape) - costs.check_s - np.where(is_inexact, costs.adjust_s(shape), 0.0)
     saved = np.where(outcomes.is_right, of_right, -costs.false_s)
-    kept = outcomes.scores >= threshold
+    kept = reaches(outcomes.scores, threshold)
     seconds = np.bincount(outcomes.units[kept], saved[kept], minlength=outcomes.objects.size)
     return seconds.astype(np.float64)  # of nothing it gives integers
 
@@ -87,7 +94,7 @@ def suggest_threshold(outcomes: Outcomes, shape: Shape, costs: Costs) -> float |
     chance = fit_curve(outcomes.scores, is_right)
     pays = (chance * of_right > (1 - chance) * costs.false_s) & (CURVE_SCORES >= FLOOR - 1e-9)
     first = round(float(CURVE_SCORES[pays.argmax()]), 2)
-    return first if pays.any() and (outcomes.scores >= first).any() else None
+    return first if pays.any() and reaches(outcomes.scores, first).any() else None
 
 
 def judge(outcomes: Outcomes, shape: Shape, costs: Costs, seed: int) -> Verdict:
@@ -97,7 +104,7 @@ def judge(outcomes: Outcomes, shape: Shape, costs: Costs, seed: int) -> Verdict:
     it always comes to nothing saved and nothing lost, and more of it would hide a few scores that pay.
     """
     threshold, drawing_s = suggest_threshold(outcomes, shape, costs), costs.draw_s(shape)
-    if lacking := _lacking(outcomes.objects):
+    if lacking := lacking_objects(outcomes.objects):
         text = _clear_no(outcomes, shape, costs) if threshold is None else None
         return Verdict(Worth.NO if text else Worth.UNKNOWN, None, lacking, drawing_s, text or _not_yet(lacking))
     choose = _surest if threshold is None else partial(suggest_threshold, shape=shape, costs=costs)
@@ -117,7 +124,7 @@ def judge_together(classes: Mapping[str, tuple[Outcomes, Shape]], costs: Costs, 
     objects: Counts = np.sum([outcomes.objects for outcomes, _ in parts], axis=0, dtype=np.intp)
     drawing = sum(float(drawing_seconds(*part, costs).sum()) for part in parts)
     drawing_s = drawing / max(1, int(objects.sum()))
-    if lacking := _lacking(objects):
+    if lacking := lacking_objects(objects):
         return Verdict(Worth.UNKNOWN, None, lacking, drawing_s, _not_yet(lacking))
     savings = [
         _held_out(outcomes, shape, costs, partial(suggest_threshold, shape=shape, costs=costs), seed)
@@ -136,56 +143,25 @@ def judge_together(classes: Mapping[str, tuple[Outcomes, Shape]], costs: Costs, 
 def _held_out(
     outcomes: Outcomes, shape: Shape, costs: Costs, choose: Callable[[Outcomes], float | None], seed: int
 ) -> Floats:
-    """Seconds saved in each data unit (U,) at thresholds that the other half of the units chose; over several
-    splits, since one is a matter of luck. No threshold keeps nothing."""
-    random, count = np.random.default_rng(seed), outcomes.objects.size
-    saved = np.zeros(count)
-    for _ in range(SPLITS):
-        is_first = random.permutation(count) < count // 2
-        for chosen_on in (is_first, ~is_first):
-            threshold = choose(_part(outcomes, chosen_on))
-            if threshold is not None:
-                saved += np.where(chosen_on, 0.0, _saved_seconds(outcomes, threshold, shape, costs))
-    return saved / SPLITS
+    """Seconds saved in each data unit (U,), never at a threshold that it helped to choose."""
+    splits = halves(outcomes.objects.size, seed)
+    saved = held_out(outcomes, splits, choose, partial(_saved_seconds, outcomes, shape=shape, costs=costs))
+    return np.asarray(saved.mean(axis=0))
 
 
-def _part(outcomes: Outcomes, units: NDArray[np.bool_]) -> Outcomes:
-    """What was found in some of the data units, which keep their places; their objects are not asked for."""
-    kept = units[outcomes.units]
-    return Outcomes(
-        outcomes.scores[kept],
-        outcomes.ious[kept],
-        outcomes.boundary_ious[kept],
-        outcomes.units[kept],
-        outcomes.objects,
-    )
+def _per_object(saved_s: Floats, objects: Counts, seed: int) -> Estimate:
+    """Over data units (U,)."""
+    return ratio(saved_s, objects.astype(np.float64), resample(objects.size, seed))
 
 
 def _surest(outcomes: Outcomes) -> float | None:
     return float(np.quantile(outcomes.scores, 1 - SUREST)) if outcomes.scores.size else None
 
 
-def _per_object(saved_s: Floats, objects: Counts, seed: int) -> Estimate:
-    """Over data units (U,): seconds an object, with the interval of resampled units."""
-    count = objects.size
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    drawn = weights @ objects
-    low, high = np.percentile((weights @ saved_s)[drawn > 0] / drawn[drawn > 0], (2.5, 97.5))
-    return Estimate(float(saved_s.sum() / objects.sum()), float(low), float(high))
-
-
 def _worth(saved: Estimate) -> Worth:
     if saved.low > 0:
         return Worth.YES
     return Worth.NO if saved.high <= 0 else Worth.UNKNOWN
-
-
-def _lacking(objects: Counts) -> TooFew | None:
-    if (have := int(objects.sum())) < MIN_OBJECTS:
-        return TooFew(have, MIN_OBJECTS, "objects")
-    if (have := int(np.count_nonzero(objects))) < MIN_UNITS:
-        return TooFew(have, MIN_UNITS, "label rows with objects")
-    return None
 
 
 def _not_yet(lacking: TooFew) -> str:
@@ -198,13 +174,13 @@ def _clear_no(outcomes: Outcomes, shape: Shape, costs: Costs) -> str | None:
     Where so many of the surest fifth are false, MIN_OBJECTS or more of them in MIN_UNITS data units or more, that the
     share that is right lies with 97.5 % (Clopper and Pearson) below what would pay if each were exact.
     """
-    from scipy.stats import beta  # its import takes seconds
+    from scipy.special import betaincinv  # no command but a trial's is to wait for it
 
     surest = np.argsort(-outcomes.scores, kind="stable")[: int(outcomes.scores.size * SUREST)]
     if surest.size < MIN_OBJECTS or np.unique(outcomes.units[surest]).size < MIN_UNITS:
         return None
     right = int(outcomes.is_right[surest].sum())
-    at_most = float(beta.ppf(0.975, right + 1, surest.size - right)) if right < surest.size else 1.0
+    at_most = float(betaincinv(right + 1, surest.size - right, 0.975)) if right < surest.size else 1.0
     needed = costs.false_s / (costs.draw_s(shape) + costs.delete_s)
     if at_most >= needed:
         return None

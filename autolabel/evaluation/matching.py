@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
 from autolabel.core.detections import Detection
 from autolabel.core.prompts import Shape
 from autolabel.evaluation.overlap import boundary_iou, box_ious, shape_ious
+from autolabel.evaluation.samples import reaches
 from autolabel.evaluation.values import Confusion, Floats, JudgedFrame, Outcomes
 
 MIN_IOU = 0.5
@@ -31,12 +31,6 @@ class FrameMatch:
     right: tuple[tuple[int, int], ...]
     false: tuple[int, ...]
     missed: tuple[int, ...]
-
-
-def reaches(scores: ArrayLike, thresholds: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a push would keep scores at thresholds, broadcast: it compares in float32, where 0.41 reaches 0.41."""
-    kept: NDArray[np.bool_] = np.asarray(scores, np.float32) >= np.asarray(thresholds, np.float32)
-    return kept
 
 
 def outcomes(frames: Sequence[JudgedFrame], shapes: Mapping[str, Shape], units: int) -> dict[str, Outcomes]:

@@ -79,7 +79,7 @@ def expected(content: PromptMap, edits: Sequence[ClassEdit]) -> PromptMap:
     return content.model_copy(update={"classes": classes})
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(maps(), st.lists(EDITS, min_size=6, max_size=6), st.data())
 def test_the_map_says_exactly_the_edits_and_a_second_time_changes_nothing(
     text: str, drafts: list[ClassEdit], data: st.DataObject

@@ -14,9 +14,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from autolabel.core.geometry import BoolArray, mask_to_frame
-from autolabel.evaluation.matching import MIN_IOU, FrameMatch, confusion, explain, outcomes, pair, reaches
+from autolabel.evaluation.matching import MIN_IOU, FrameMatch, confusion, explain, outcomes, pair
 from autolabel.evaluation.overlap import boundary_iou, truth_rle
 from autolabel.evaluation.rates import rates
+from autolabel.evaluation.samples import reaches
 from autolabel.evaluation.values import JudgedFrame
 from benching.judging import SHAPES, any_frames
 from judged import HEIGHT_PX, SIZE_PX, WIDTH_PX, boxed, filled, frame, masked
@@ -177,7 +178,7 @@ def any_ious(draw: st.DrawFn) -> tuple[NDArray[np.float64], list[float]]:
 
 
 @given(any_ious())
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_at_every_threshold_as_many_are_right_as_the_best_matching_of_what_is_left(
     scene: tuple[NDArray[np.float64], list[float]],
 ) -> None:

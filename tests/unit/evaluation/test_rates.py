@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autolabel.evaluation.rates import GRID, interval_ends, mean_ious, rates
+from autolabel.evaluation.rates import GRID, mean_ious, rates
+from autolabel.evaluation.samples import interval_ends
 from autolabel.evaluation.values import Estimate, Outcomes
 from benching.judging import any_outcomes, held
 
