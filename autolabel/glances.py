@@ -124,7 +124,7 @@ def run_trials(
     from autolabel.judging import Judging
     from autolabel.trial import conclude, probing
 
-    config = load_config(settings.config)
+    config = load_config(settings.config).model_copy(update={"confidence": "raw"})  # a trial makes what calibrates
     configs = [config.model_copy(update={"prompt_map": name}) if name else config for name in prompt_maps]
     recipes = [make_recipe(each, finished.project)[0] for each in configs]
     looks = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -169,17 +169,13 @@ class Recipe:
 
     @cached_property
     def scoring_id(self) -> str:
-        """SHA-256 (hex) of all that decides scores: what a calibration of them holds for."""
-        config, plan = self.config, self.plan
-        return digest(
-            {
-                "detector": [config.detector.family, self.detector_digest, config.detector.precision],
-                "prompts": [[cls.feature_hash, cls.prompts] for cls in plan.classes],
-                "distractors": plan.distractors,
-                "per_pass": plan.per_pass,
-                "tiles": config.tiles.model_dump() if config.tiles else None,
-            }
-        )
+        """SHA-256 (hex) of all that decides scores, and which of them are right: what a calibration holds for.
+
+        That is all that decides the answer but thresholds, and calibrations themselves.
+        """
+        config = self.config.model_copy(update={"confidence": "raw"})
+        classes = tuple(replace(cls, threshold=0.0) for cls in self.plan.classes)
+        return digest(replace(self, config=config, plan=replace(self.plan, classes=classes)).described())
 
     def to_json(self) -> dict[str, Any]:
         """For the ledger: `from_json` of this, on any later day, gives an equal recipe with the same id."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autolabel.core.identity import unit_interval
 from autolabel.core.prompts import ClassPlan, Shape
@@ -36,8 +37,12 @@ from autolabel.protocols import Drawn, Source
 from autolabel.recipe import Recipe
 from autolabel.tally import Tally
 
+FINISHED = ("REVIEW", "CONSENSUS_REVIEW", "DONE")
+"""Kinds of stages at which annotators are through with a row."""
 FLOOR = 0.05
 """Detections that score less are not asked for: no threshold under it is judged."""
+MIN_TO_CALIBRATE = 500
+"""Detections of a class at any score: with so many a curve is as a rule within 0.03 of the truth (see `benching`)."""
 SEED = 20
 """Of all resampling: the same rows and recipe give the same figures."""
 
@@ -89,6 +94,9 @@ class Trial:
     - `together`: the verdict on all classes at once.
     - `prelabelled`: how many of the judged rows had held labels of ours: people tend to leave what stands there.
     - `outcomes`: what the figures are made of, by class feature hash.
+    - `unlabelled_frames`: frames of videos on which people drew nothing, which are not judged.
+    - `other_objects`: objects of people of which nothing was judged: their shape is none of ours, or they lie off the
+      frame.
     """
 
     id: str
@@ -106,6 +114,8 @@ class Trial:
     outcomes: Mapping[str, Outcomes]
     misses: Sequence[Miss]
     messages: Sequence[str]
+    unlabelled_frames: int
+    other_objects: int
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,10 @@ def find_finished(source: Source, project: Project, ours: Set[str], stage_title:
     Raises PermanentUsageError where there is no such stage, or nothing finished at it.
     """
     stage = _stage(project, stage_title)
+    if stage.kind not in FINISHED:
+        raise PermanentUsageError(
+            f"rows at stage {stage.title!r} are not finished: people have still to work on them"
+        )
     there = [row for row in source.rows() if row.stage_uuid == stage.uuid]
     usable = [row for row in there if row.data_type in LABELLED_TYPES]
     opened = [row for row in usable if row.label_hash is not None]
@@ -150,22 +164,23 @@ def _stage(project: Project, title: str | None) -> Stage:
     found = [stage for stage in stages if (stage.title == title if title else stage.kind == "DONE")]
     if len(found) != 1:
         named = ", ".join(repr(stage.title) for stage in stages)
+        asked = f"stage called {title!r}" if title else "stage where tasks are complete"
         raise PermanentUsageError(
-            f"{project.title!r} has no stage {title!r}; there are {named}"
-            if title
-            else f"name the stage where finished rows are with --stage; {project.title!r} has {named}"
+            f"{project.title!r} has {'more than one' if found else 'no'} {asked}, so --stage has to name another; "
+            f"there are {named}"
         )
     return found[0]
 
 
 def probing(recipe: Recipe) -> Recipe:
-    """The recipe with raw scores and thresholds low enough to judge all higher ones by what comes back.
+    """The recipe with thresholds low enough to judge all higher ones by what comes back.
 
-    Suppression and caps take the best first, so what scores less changes nothing of what scores more.
+    Suppression and caps take the best first, so within a class what scores less changes nothing of what scores more.
+    A push does differ a little: what lies under its class's threshold takes no place from another class there, and
+    tracks of videos are made of fewer detections.
     """
     classes = tuple(replace(cls, threshold=min(FLOOR, cls.threshold)) for cls in recipe.plan.classes)
-    config = recipe.config.model_copy(update={"confidence": "raw"})
-    return replace(recipe, config=config, plan=replace(recipe.plan, classes=classes))
+    return replace(recipe, plan=replace(recipe.plan, classes=classes))
 
 
 def conclude(trial_id: str, finished: Finished, judging: Judging, tally: Tally, rows: Sequence[LabelRow]) -> Trial:
@@ -210,6 +225,8 @@ def conclude(trial_id: str, finished: Finished, judging: Judging, tally: Tally, 
         outcomes=by_class,
         misses=judging.worst(),
         messages=tally.messages,
+        unlabelled_frames=judging.unlabelled_frames,
+        other_objects=sum(finished.drawn[key].other_objects for key in looked_at),
     )
 
 
@@ -238,7 +255,7 @@ def _row_lines(finished: Finished, judging: Judging, tally: Tally, judged: int) 
     looked_at = tally.labelled + tally.empty
     lines = [
         (judged, "judged"),
-        (looked_at - judged, "looked at, but on no frame that people labelled"),
+        (looked_at - judged, "looked at and not judged: on no frame that people labelled, or not by both variants"),
         *((count, f"not to be used: {REASON_TEXT[Reason(why)]}") for why, count in tally.set_aside.items()),
         *finished.others,
     ]
@@ -246,42 +263,62 @@ def _row_lines(finished: Finished, judging: Judging, tally: Tally, judged: int) 
 
 
 def versus(names: tuple[str, str], trials: tuple[Trial, Trial]) -> Versus:
-    """What the second is better at than the first, on the same rows, for the classes that both look for."""
+    """What the second is better at than the first, on the same rows.
+
+    A class that only one of them looks for is people's under the other: nothing of it is found.
+    """
     a, b = trials
 
     def contest(key: str, shape: Shape) -> Contest:
         return Contest(
-            a.outcomes[key],
-            b.outcomes[key],
+            a.outcomes.get(key) or _nothing_found(b.outcomes[key].objects),
+            b.outcomes.get(key) or _nothing_found(a.outcomes[key].objects),
             lambda part: suggest_threshold(part, shape, a.costs),
             lambda part, threshold: edit_seconds(part, threshold, shape, a.costs),
         )
 
-    contests = {key: contest(key, shape) for key, shape in a.recipe.shapes.items() if key in b.recipe.shapes}
-    if not contests:
-        raise PermanentUsageError(
-            f"{names[0]} and {names[1]} look for no class that is the same, so none is compared"
-        )
-    return Versus(names, trials, compare(contests, names, SEED))
+    shapes = {**b.recipe.shapes, **a.recipe.shapes}
+    return Versus(names, trials, compare({key: contest(key, shape) for key, shape in shapes.items()}, names, SEED))
+
+
+def _nothing_found(objects: NDArray[np.intp]) -> Outcomes:
+    none = np.zeros(0)
+    return Outcomes(none, none, none, np.zeros(0, np.intp), objects)
 
 
 def map_edits(trial: Trial) -> list[ClassEdit]:
     """What the trial would change in the prompt map: thresholds where it is worth it, and what is not, off.
 
     Calibration only where nothing is switched off: without those prompts the others score a little differently.
+    Raises PermanentUsageError where classes of one name, which share an entry, would need different ones.
     """
-    off = {item.plan.feature_hash for item in trial.classes if item.verdict.worth == Worth.NO}
-    return [
-        ClassEdit(
+    any_off = any(item.verdict.worth == Worth.NO for item in trial.classes)
+    edits: dict[str, ClassEdit] = {}
+    for item in trial.classes:
+        calibration = None if any_off else _calibration(item)
+        if item.verdict.worth == Worth.UNKNOWN and calibration is None:
+            continue
+        edit = ClassEdit(
             item.plan.name,
             threshold=item.verdict.threshold if item.verdict.worth == Worth.YES else None,
-            switched_off=item.plan.feature_hash in off,
-            calibration=None if off or isinstance(item.reliability, TooFew) else item.reliability.knots,
+            switched_off=item.verdict.worth == Worth.NO,
+            calibration=calibration,
             why=f"{item.verdict.text} ({trial.id})",
         )
-        for item in trial.classes
-        if item.verdict.worth != Worth.UNKNOWN or not isinstance(item.reliability, TooFew)
-    ]
+        if edits.setdefault(edit.name, edit) != edit:
+            raise PermanentUsageError(
+                f"the ontology has several classes called {edit.name!r}, which share an entry of the prompt map and"
+                " need different ones; nothing was written. Give them names of their own"
+            )
+    return list(edits.values())
+
+
+def _calibration(item: ClassTrial) -> tuple[tuple[float, float], ...] | None:
+    """None where there is too little to go by, or it made nothing better on rows that it was not fitted on."""
+    told = item.reliability
+    if isinstance(told, TooFew) or item.found < MIN_TO_CALIBRATE or told.calibrated_ece > told.ece:
+        return None
+    return told.knots
 
 
 def described(trial: Trial) -> dict[str, Any]:
@@ -295,6 +332,8 @@ def described(trial: Trial) -> dict[str, Any]:
         "judged_rows": trial.judged_rows,
         "judged_frames": trial.judged_frames,
         "prelabelled": trial.prelabelled,
+        "unlabelled_frames": trial.unlabelled_frames,
+        "other_objects": trial.other_objects,
         "together": plain(trial.together),
         "classes": plain(trial.classes),
         "confusion": [[drawn, found, count] for (drawn, found), count in trial.confusion.items()],

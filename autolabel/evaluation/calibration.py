@@ -10,9 +10,9 @@ from autolabel.evaluation.values import Floats, Outcomes, Reliability, TooFew
 
 CURVE_SCORES: Floats = np.linspace(0, 1, 101)
 """Where a fitted curve is held; linear in between."""
-MIN_DETECTIONS, MIN_OF_EACH = 100, 20
-"""Half of each is fitted on: with 10 right ones or fewer a curve is mostly chance, and 50 judged detections in
-5 bins tell a bin's share to 0.3 at best."""
+MIN_DETECTIONS, MIN_OF_EACH = 200, 20
+"""Half of each is fitted on: with 10 right ones or fewer a curve is mostly chance, and 100 judged detections in
+10 bins tell a bin's share to 0.3 at best."""
 BINS, MIN_IN_BIN, ROUNDS = 10, 10, 1000
 KNOT_ERROR = 0.003
 """How far the straight lines between knots may be from the curve."""
@@ -35,6 +35,7 @@ def fit_curve(scores: Floats, is_right: NDArray[np.bool_]) -> Floats:
     mean, spread = columns.mean(axis=0), columns.std(axis=0) + 1e-9
     model = LogisticRegression(C=10.0, solver="newton-cholesky").fit((columns - mean) / spread, is_right)
     curve = model.predict_proba((_columns(CURVE_SCORES) - mean) / spread)[:, 1]
+    curve = curve.clip(1 / (is_right.size + 2), 1 - 1 / (is_right.size + 2))  # nothing is certain
     weight = np.bincount(np.rint(scores * 100).astype(np.intp), minlength=CURVE_SCORES.size) + 1e-3
     return np.asarray(isotonic_regression(curve, sample_weight=weight))
 

@@ -39,14 +39,14 @@ class Costs(BaseModel):
     - `good_iou`: what is right is corrected below that IoU with what people drew.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     draw_box_s: float = Field(7.0, gt=0)
     draw_mask_s: float = Field(27.0, gt=0)
     adjust_box_s: float = Field(3.8, ge=0)
     adjust_mask_s: float = Field(8.0, ge=0)
     check_s: float = Field(1.4, ge=0)
-    delete_s: float = Field(1.6, ge=0)
+    delete_s: float = Field(1.5, ge=0)
     good_iou: float = Field(0.8, ge=0, le=1)
 
     def draw_s(self, shape: Shape) -> float:

@@ -175,9 +175,9 @@ def test_a_map_with_calibrations_changes_nothing_while_confidence_is_raw() -> No
     assert plan_prompts(config(), mapped, [CAR]) == plan_prompts(config(), None, [CAR])
 
 
-def test_what_a_calibration_holds_for_is_what_decides_scores() -> None:
+def test_a_calibration_holds_for_all_that_decides_the_answer_but_thresholds() -> None:
     mine = recipe(CAR)
-    same = [recipe(CAR, threshold=0.6), recipe(CAR, nms_iou=0.1), replace(mine, segmenter_digest="other")]
+    same = [recipe(CAR, threshold=0.6), recipe(CAR, description="another")]
     bf16 = ModelChoice(family="grounding_dino", weights="bundled:detector", precision="bf16")
     others = [
         recipe(CAR, BUS),
@@ -185,9 +185,11 @@ def test_what_a_calibration_holds_for_is_what_decides_scores() -> None:
         recipe(CAR, tiles=Tiles(size_px=512)),
         recipe(CAR, detector=bf16),
         replace(mine, detector_digest="other"),
+        recipe(CAR, nms_iou=0.1),
+        recipe(CAR, max_instances=1),
     ]
     assert {one.scoring_id for one in same} == {mine.scoring_id}
-    assert len({mine.scoring_id, *(one.scoring_id for one in others)}) == 6
+    assert len({mine.scoring_id, *(one.scoring_id for one in others)}) == 1 + len(others)
 
 
 def test_calibrated_confidence_takes_a_calibration_of_this_recipe_for_each_class() -> None:

@@ -13,7 +13,7 @@ from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.rows import LabelRow
 from autolabel.errors import PermanentUsageError
 from autolabel.evaluation.costs import Costs
-from autolabel.evaluation.values import Estimate, TooFew, Worth
+from autolabel.evaluation.values import Difference, Estimate, TooFew, Worth
 from autolabel.inferring import Eyes
 from autolabel.judging import Judging
 from autolabel.plan import Options
@@ -33,6 +33,7 @@ from platform_fakes import (
     make_project,
     make_row,
 )
+from trials import make_reliability
 
 A_CAR = Detection(CAR.feature_hash, "", 1.0, (5.0, 5.0, 50.0, 40.0))
 """Where the first car is that `ScriptedInference` finds."""
@@ -107,12 +108,14 @@ def test_rows_are_those_of_the_stage_by_hash_and_without_labels_of_ours_first() 
 
 def test_a_stage_without_finished_rows_or_of_no_such_name_is_refused() -> None:
     platform = platform_of(finished_rows(3))
-    with pytest.raises(PermanentUsageError, match=r"no stage 'Done'; there are 'Annotate', 'Review', 'Complete'"):
+    with pytest.raises(
+        PermanentUsageError, match=r"no stage called 'Done'.*there are 'Annotate', 'Review', 'Complete'"
+    ):
         find_finished(platform, platform.project(), frozenset(), "Done", 5)
     with pytest.raises(PermanentUsageError, match="no row at stage 'Review'"):
         find_finished(platform, platform.project(), frozenset(), REVIEW.title, 5)
     open_end = make_project(ANNOTATE, REVIEW)
-    with pytest.raises(PermanentUsageError, match="name the stage"):
+    with pytest.raises(PermanentUsageError, match="no stage where tasks are complete"):
         find_finished(platform, open_end, frozenset(), None, 5)
 
 
@@ -152,3 +155,38 @@ def test_numbers_become_json_and_what_is_not_known_becomes_null() -> None:
         "b": [3.0, {"too_few": "1 of 2 rows"}],
     }
     assert plain(Tally().messages) == []
+
+
+def test_a_class_that_one_variant_leaves_to_people_is_compared_as_found_never(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    platform = platform_of(finished_rows(40), A_CAR)
+    a, b = (try_out(tmp_path / name, platform, ScriptedInference(cars=1)) for name in "ab")
+    found = versus(("a.yaml", "b.yaml"), (a, replace(b, outcomes={}))).differences[CAR.feature_hash]
+    assert isinstance(found, Difference)
+    assert (found.recall.value, found.saved_s.value) == (-1.0, pytest.approx(-5.6))
+
+
+def test_rows_on_which_annotators_still_work_are_refused() -> None:
+    platform = platform_of([make_row("row", label_hash="m")])
+    with pytest.raises(PermanentUsageError, match="rows at stage 'Annotate' are not finished"):
+        find_finished(platform, platform.project(), frozenset(), ANNOTATE.title, 5)
+
+
+def test_classes_of_one_name_that_need_different_entries_are_refused(tmp_path: Path) -> None:
+    told = try_out(tmp_path, platform_of(finished_rows(40), A_CAR), ScriptedInference(cars=1))
+    (cars,) = told.classes
+    off = replace(cars, verdict=replace(cars.verdict, worth=Worth.NO))
+    with pytest.raises(PermanentUsageError, match="several classes called 'Car'"):
+        map_edits(replace(told, classes=[cars, off]))
+
+
+@pytest.mark.parametrize(("found", "calibrated_ece"), [(499, 0.01), (500, 0.3)])
+def test_a_calibration_of_little_or_that_makes_nothing_better_is_not_written(
+    tmp_path: Path, found: int, calibrated_ece: float
+) -> None:
+    told = try_out(tmp_path, platform_of(finished_rows(40), A_CAR), ScriptedInference(cars=1))
+    (cars,) = told.classes
+    reliability = replace(make_reliability(), ece=0.2, calibrated_ece=calibrated_ece)
+    (edit,) = map_edits(replace(told, classes=[replace(cars, found=found, reliability=reliability)]))
+    assert edit.calibration is None

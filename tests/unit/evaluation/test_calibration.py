@@ -76,7 +76,7 @@ def test_a_reliability_is_the_same_for_the_same_seed() -> None:
 @pytest.mark.parametrize(
     ("right", "false", "units", "says"),
     [
-        (40, 20, 30, "60 of 100 detections"),
+        (40, 20, 30, "60 of 200 detections"),
         (10, 200, 30, "10 of 20 right detections"),
         (200, 10, 30, "10 of 20 false detections"),
         (100, 100, 5, "5 of 10 label rows with detections"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autolabel.evaluation.rates import GRID, mean_ious, rates
 from autolabel.evaluation.samples import interval_ends
-from autolabel.evaluation.values import Estimate, Outcomes
+from autolabel.evaluation.values import Outcomes
 from benching.judging import any_outcomes, held
 
 
@@ -46,7 +48,7 @@ def test_where_nothing_is_left_there_is_no_precision_and_all_is_missed() -> None
     told = rates(FOUR, np.array([0.95]), seed=1)
 
     assert np.isnan(told.precision).all()
-    assert told.recall[:, 0].tolist() == [0, 0, 0]
+    assert told.recall[:, 0] == pytest.approx([0, 0, 1 - 0.025 ** (1 / 5)])  # of 5 objects
     assert told.f1[:, 0].tolist() == [0, 0, 0]
 
 
@@ -84,13 +86,27 @@ def test_with_many_units_the_ends_are_the_plain_percentiles_and_with_few_further
 
 
 def test_ious_are_averaged_over_what_is_right_at_the_threshold() -> None:
-    told = mean_ious(FOUR, 0.5, seed=1)
+    told = mean_ious(often(FOUR, 10), 0.5, seed=1)
 
-    assert told == (Estimate(0.8, pytest.approx(0.8), pytest.approx(0.8)), Estimate(0.4, 0.4, 0.4))
+    assert [tuple(vars(it).values()) for it in told if it] == [pytest.approx((0.8,) * 3), pytest.approx((0.4,) * 3)]
 
 
-def test_where_nothing_is_right_there_is_no_iou_and_for_boxes_no_boundary() -> None:
-    boxes = Outcomes(FOUR.scores, FOUR.ious, np.full(4, np.nan), FOUR.units, FOUR.objects)
+def test_where_little_is_right_there_is_no_iou_and_for_boxes_no_boundary() -> None:
+    many = often(FOUR, 10)
+    boxes = replace(many, boundary_ious=np.full(40, np.nan))
 
-    assert mean_ious(FOUR, 0.95, seed=1) == (None, None)
+    assert mean_ious(FOUR, 0.5, seed=1) == (None, None)
+    assert mean_ious(many, 0.95, seed=1) == (None, None)
     assert mean_ious(boxes, 0.5, seed=1)[1] is None
+
+
+def test_where_all_is_right_or_none_the_interval_says_of_how_many() -> None:
+    all_right = outcomes_of([0.9] * 20, [True] * 20, list(range(20)), [1] * 20)
+    told = rates(all_right, np.array([0.5]), seed=1)
+
+    assert told.precision[:, 0] == pytest.approx([1, 0.832, 1], abs=1e-3)  # binomial, 20 of 20
+
+
+def often(found: Outcomes, times: int) -> Outcomes:
+    arrays = (np.tile(part, times) for part in (found.scores, found.ious, found.boundary_ious, found.units))
+    return Outcomes(*arrays, found.objects * times)
