@@ -24,7 +24,7 @@ def trial(
     rows: Annotated[int, typer.Option(min=2, help="Judge by at most this many finished rows.")] = 50,
     stage: Annotated[
         str | None,
-        typer.Option(help="Title of the stage where finished rows are (left out: the last one)."),
+        typer.Option(help="Stage where finished rows are (left out: where tasks are complete)."),
     ] = None,
     variants: Annotated[
         tuple[str, str] | None,

@@ -135,7 +135,7 @@ def judge_together(classes: Mapping[str, tuple[Outcomes, Shape]], costs: Costs, 
     text = {
         Worth.YES: f"saves {_seconds(saved, drawing_s)}, each class from its threshold on",
         Worth.NO: "not worth it: no class has a threshold that saves time",
-        Worth.UNKNOWN: f"cannot be told yet: saves {_seconds(saved, drawing_s)}; more finished rows would tell",
+        Worth.UNKNOWN: f"cannot be told yet: would save {_between(saved, drawing_s)}; more finished rows would tell",
     }[worth]
     return Verdict(worth, None, saved, drawing_s, text)
 
@@ -196,11 +196,16 @@ def _in_words(outcomes: Outcomes, worth: Worth, threshold: float | None, saved: 
     if worth == Worth.YES:
         return f"saves {_seconds(saved, drawing_s)} at {where}"
     if worth == Worth.UNKNOWN:
-        return f"cannot be told yet: {where} saves {_seconds(saved, drawing_s)}; more finished rows would tell"
+        return f"cannot be told yet: {where} would save {_between(saved, drawing_s)}; more finished rows would tell"
     faults = [] if outcomes.is_right.any() else ["finds nothing right"]
     if (costs := f"{-saved.value:.1f}") not in ("0.0", "-0.0") or not faults:
         faults.append(f"{where} would cost {costs} s an object more than drawing")
     return f"not worth it: {'; '.join(faults)}"
+
+
+def _between(saved: Estimate, drawing_s: float) -> str:
+    low, high = (round(end, 1) + 0.0 for end in (saved.low, saved.high))  # no -0.0
+    return f"{low:.1f} to {high:.1f} s of {drawing_s:.1f} s an object"
 
 
 def _seconds(saved: Estimate, drawing_s: float) -> str:
