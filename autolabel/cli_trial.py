@@ -110,10 +110,12 @@ def _print_trial(trial: Trial) -> None:
 
 def _print_versus(versus: Versus) -> None:
     from autolabel.console import out
+    from autolabel.evaluation.values import TooFew
 
     names = {cls.feature_hash: cls.name for cls in versus.trials[0].recipe.plan.classes}
     for key, found in sorted(versus.differences.items(), key=lambda entry: entry[0] != ""):
-        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(str(getattr(found, 'text', found)))}")
+        told = f"cannot be told yet: {found}" if isinstance(found, TooFew) else found.text
+        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(told)}")
 
 
 def _edit_map(path: Path, trial: Trial, *, yes: bool, as_json: bool) -> None:
