@@ -61,8 +61,7 @@ def trial(
     map_path = editable_map(load_config(settings.config).prompt_map) if write_map else None
     maps: tuple[str, ...] | tuple[None] = variants or (None,)
     finished, source = open_finished(settings, project, stage, rows)
-    with progress(len(finished.rows) * len(maps)) as on_step:
-        trials = run_trials(settings, finished, source, maps, on_step, is_reference=reference)
+    trials = run_trials(settings, finished, source, maps, progress, is_reference=reference)
     _tell(settings, trials, versus(variants, (trials[0], trials[1])) if variants else None, as_json=as_json)
     if map_path:
         _edit_map(map_path, trials[0], yes=yes, as_json=as_json)
