@@ -61,8 +61,7 @@ def trial(
     map_path = editable_map(load_config(settings.config).prompt_map) if write_map else None
     maps: tuple[str, ...] | tuple[None] = variants or (None,)
     finished, source = open_finished(settings, project, stage, rows)
-    with progress(len(finished.rows) * len(maps)) as on_step:
-        trials = run_trials(settings, finished, source, maps, on_step, is_reference=reference)
+    trials = run_trials(settings, finished, source, maps, progress, is_reference=reference)
     _tell(settings, trials, versus(variants, (trials[0], trials[1])) if variants else None, as_json=as_json)
     if map_path:
         _edit_map(map_path, trials[0], yes=yes, as_json=as_json)
@@ -110,10 +109,12 @@ def _print_trial(trial: Trial) -> None:
 
 def _print_versus(versus: Versus) -> None:
     from autolabel.console import out
+    from autolabel.evaluation.values import TooFew
 
     names = {cls.feature_hash: cls.name for cls in versus.trials[0].recipe.plan.classes}
     for key, found in sorted(versus.differences.items(), key=lambda entry: entry[0] != ""):
-        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(str(getattr(found, 'text', found)))}")
+        told = f"cannot be told yet: {found}" if isinstance(found, TooFew) else found.text
+        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(told)}")
 
 
 def _edit_map(path: Path, trial: Trial, *, yes: bool, as_json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -116,11 +116,14 @@ def run_trials(
     finished: Finished,
     source: Source,
     prompt_maps: Sequence[str | None],
-    on_step: Callable[[Tally], None],
+    progress: Callable[[int], AbstractContextManager[Callable[[Tally], None]]],
     *,
     is_reference: bool = False,
 ) -> list[Trial]:
-    """A trial with each prompt map (None: the recipe's own) on the same rows; the platform is only read."""
+    """A trial with each prompt map (None: the recipe's own) on the same rows; the platform is only read.
+
+    `progress`: how many rows -> told of each step through them, anew for each prompt map.
+    """
     from autolabel.judging import Judging
     from autolabel.trial import conclude, probing
 
@@ -132,7 +135,8 @@ def run_trials(
         judging = Judging(recipe, finished.drawn, settings.costs, picture_reader(settings))
         glance = Glance(finished.project, probing(recipe), finished.rows, source.download, abandon=source.abandon)
         trial_id = f"trial-{new_id()}"
-        tally = _look(settings, trial_id, glance, judging, on_step, is_reference=is_reference)
+        with progress(len(finished.rows)) as on_step:
+            tally = _look(settings, trial_id, glance, judging, on_step, is_reference=is_reference)
         looks.append((trial_id, judging, tally))
     judged = [row for row in finished.rows if all(row in judging.rows for _, judging, _ in looks)]
     return [conclude(trial_id, finished, judging, tally, judged) for trial_id, judging, tally in looks]

@@ -328,6 +328,7 @@ def described(trial: Trial) -> dict[str, Any]:
         "project": {"hash": trial.project.project_hash, "title": trial.project.title},
         "stage": trial.stage,
         "recipe": trial.recipe.id,
+        "scoring_id": trial.recipe.scoring_id,
         "rows": {text: count for count, text in trial.rows},
         "judged_rows": trial.judged_rows,
         "judged_frames": trial.judged_frames,

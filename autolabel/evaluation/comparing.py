@@ -15,6 +15,8 @@ from autolabel.evaluation.values import Difference, Estimate, Floats, Outcomes, 
 ERROR = 0.05
 """How often a difference may be shown for any class where there is none."""
 TOGETHER = ""
+MOST_LESS = np.array([-1.0, -1.0, -1.0, -np.inf])
+"""Of recall, precision, F1 and seconds: no share is less than another by more than 1."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,8 @@ def _difference(tally: Floats, weights: Floats, names: tuple[str, str], error: f
     spread = np.sqrt(_variance(resampled) * units / (units - 1) + _variance(by_split) * SPLITS / (SPLITS - 1))
     telling = np.count_nonzero(mean.any(axis=(0, 1)))
     reach = stdtrit(telling - 1, 1 - error / 2) * spread
-    recall, precision, f1, saved = (
-        Estimate(float(own), float(own - width), float(own + width)) for own, width in zip(value, reach, strict=True)
-    )
+    ends = np.clip([value - reach, value + reach], MOST_LESS, -MOST_LESS)
+    recall, precision, f1, saved = (Estimate(*own.tolist()) for own in np.stack([value, *ends], axis=1))
     return Difference(recall, precision, f1, saved, _in_words(recall, precision, saved, names))
 
 

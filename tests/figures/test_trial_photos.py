@@ -5,6 +5,8 @@ pytest tests/figures/test_trial_photos.py -rP
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -16,6 +18,7 @@ from pycocotools.coco import COCO
 from autolabel.remote.client import Connection
 from autolabel.remote.source import EncordSource
 from autolabel.sandbox import running
+from sandbox.commands import Command
 from sandbox.conftest import RunningSandbox
 from sandbox.finished_project import best_iou, labelled_categories, make_finished_project
 
@@ -66,3 +69,28 @@ def test_the_truth_of_the_photos_comes_back_as_what_people_drew(
         f"{len(likeness)} objects on {len(rows)} photos: IoU median {median(likeness):.4f}, worst {min(likeness):.4f}"
     )
     assert min(likeness) > 0.9
+
+
+def test_no_class_of_photos_is_said_to_be_worth_it(
+    sandbox: RunningSandbox, project: Project, truth: COCO, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    command, began = Command(sandbox, tmp_path_factory.mktemp("home")), time.monotonic()
+    mark = len(sandbox.log())
+    done = command("trial", "--project", project.project_hash, "--rows", "50", "--json")
+    assert done.returncode == 0, done.stderr
+    print(f"{time.monotonic() - began:.0f} s")
+    told = json.loads(done.stdout, parse_constant=pytest.fail)
+    (trial,), (page,) = told["trials"], told["reports"]
+    assert trial["judged_rows"] == trial["judged_frames"] == len(truth.dataset["images"])
+    by_worth: dict[str, list[str]] = {"yes": [], "no": [], "unknown": []}
+    for one in trial["classes"]:
+        by_worth[one["verdict"]["worth"]].append(f"{one['plan']['name']}: {one['verdict']['text']}")
+    print(
+        *(f"{worth}: {'; '.join(said)}" for worth, said in by_worth.items()),
+        trial["together"]["text"],
+        page,
+        sep="\n",
+    )
+    assert (len(trial["classes"]), by_worth["yes"]) == (44, [])
+    assert trial["together"]["worth"] != "yes"
+    assert sandbox.writes(mark) == []

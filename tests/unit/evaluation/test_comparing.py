@@ -38,6 +38,16 @@ def test_figures_are_those_of_b_less_those_of_a() -> None:
     assert found.saved_s.value == pytest.approx((7.0 - 1.4) / 2)
 
 
+def test_no_share_differs_by_more_than_1() -> None:
+    all_found = outcomes(2, 15)
+    missed = all_found.units < 1
+    b = replace(all_found, ious=np.where(missed, 0.0, all_found.ious))
+    found = difference(compare({"x": contest(outcomes(0, 15), b)}, NAMES, 0)["x"])
+    assert found.recall.value == pytest.approx(28 / 30)
+    assert found.recall.low < 0.9
+    assert found.recall.high == 1.0
+
+
 def test_the_better_one_is_named_with_what_it_saves_whichever_it_is() -> None:
     says = "is better: saves 2.8 s more an object (2.8 to 2.8), recall +0.50 (0.50 to 0.50), precision +0.17"
 
