@@ -29,6 +29,7 @@ from sandbox.commands import Command, kill_all
 from sandbox.conftest import RunningSandbox
 from sandbox.own_project import make_project
 
+DEMO = Path(__file__).parents[2] / "configs" / "demo.yaml"
 SIZE_PX = (480, 360)
 WORDS = {"white gauze": "white gauze", "purple scissors": "Mayo", "blue syringe": "blue syringe"}
 """What is drawn -> the class that people have it under; no detector knows the second one's word."""
@@ -37,7 +38,7 @@ STILLS = (
     *(7051, 7052, 7059, 7060, 7061, 7067, 7070, 7071, 7072, 7078),
 )
 GROUP, VIDEO, NEW = (7083, 7086), 7089, (7090, 7091)
-"""Seeds of scenes with two swabs or more and a purple scissors or more."""
+"""Seeds of scenes with at least two swabs and one pair of purple scissors."""
 LABELLED_FRAMES = (0, 10)
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 
@@ -70,7 +71,7 @@ def scene(seed: int) -> Scene:
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     folder = tmp_path_factory.mktemp("ward")
     recipe = folder / "recipe.yaml"
-    recipe.write_text(Path("configs/demo.yaml").read_text() + "prompt_map: map.yaml\n")
+    recipe.write_text(DEMO.read_text() + "prompt_map: map.yaml\n")
     recipe.with_name("map.yaml").write_text("classes:  # ours\n  white gauze: {threshold: 0.5}\n")
     with running(folder / "sandbox", scenario="empty") as info:
         sandbox = RunningSandbox(dir=folder / "sandbox", **info)
