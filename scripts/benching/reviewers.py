@@ -2,6 +2,10 @@
 truth.
 
     PYTHONPATH=.:scripts python -m benching.reviewers
+
+What is missed: of thresholds from 500 detections 71 in 100 are within 0.02 of the best one, from 500 objects (563 to
+3124 detections) 79, from 2000 detections 89. Most are missed where the chance to be right rises slowly ("square"),
+and little hangs on a threshold there: nowhere are more than 28 ms a detection lost on average.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from typing import Literal
 
 import numpy as np
 
@@ -100,6 +105,15 @@ class Reviewer:
         objects += random.poisson(self.missed * right.mean() * self.per_unit, unit_count)
         return Outcomes(scores, ious, np.full(count, np.nan), units, objects)
 
+    @property
+    def right_share(self) -> float:
+        """Of its detections."""
+        return float((RIGHT | HARD)[self.right](FINE) @ density(self.scores))
+
+    def detections(self, objects: int) -> int:
+        """How many are expected, from the floor on, where people drew so many objects: a trial counts those."""
+        return round(objects / (self.right_share * (1 + self.missed)))
+
     def true_gain(self, shape: Shape, costs: Costs) -> Floats:
         """Seconds a detection that pre-labels from each score of FINE on save."""
         of_right = costs.draw_s(shape) - costs.check_s - (1 - self.good) * costs.adjust_s(shape)
@@ -147,8 +161,7 @@ def verdict(reviewer: Reviewer, count: int, seed: int, price: str) -> tuple[Wort
     outcomes = reviewer.outcomes(count, seed)
     told = judge(outcomes, shape, costs, seed)
     gain = reviewer.true_gain(shape, costs)
-    share = float((RIGHT | HARD)[reviewer.right](FINE) @ density(reviewer.scores))
-    an_object = gain / (share * (1 + reviewer.missed))
+    an_object = gain / (reviewer.right_share * (1 + reviewer.missed))
     at = float(np.interp(FLOOR if told.threshold is None else told.threshold, FINE, an_object))
     holds = isinstance(told.saved_s, TooFew) or told.threshold is None or told.saved_s.low <= at <= told.saved_s.high
     if told.worth == Worth.UNKNOWN:
@@ -162,18 +175,19 @@ def _reviewers() -> list[Reviewer]:
     return [Reviewer(right, scores) for right, scores in product(RIGHT, SCORES)]
 
 
-def print_thresholds(count: int, seeds: int) -> None:
-    print(f"\nThresholds from {count} detections: best; seeds of {seeds} within 0.02; milliseconds a detection lost")
+def print_thresholds(count: int, of: Literal["detections", "objects"], seeds: int) -> None:
+    print(f"\nThresholds from {count} {of}: best; seeds of {seeds} within 0.02; milliseconds a detection lost")
     kinds = [f"{price:>20}" for price in PRICES]
-    print(f"{'':24}{''.join(kinds)}")
+    print(f"{'detections':>32}{''.join(kinds)}")
     shares = []
     for reviewer in _reviewers():
+        found = reviewer.detections(count) if of == "objects" else count
         cells = ""
         for price in PRICES:
-            best, off, lost = threshold_errors(reviewer, price, count, range(seeds))
+            best, off, lost = threshold_errors(reviewer, price, found, range(seeds))
             shares.append((off <= TOLERANCE).mean())
             cells += f"{best:8.2f} {shares[-1] * seeds:4.0f} {lost.mean() * 1000:6.1f}"
-        print(f"{f'{reviewer.right}, {reviewer.scores}':24}{cells}")
+        print(f"{f'{reviewer.right}, {reviewer.scores}':24}{found:8}{cells}")
     print(f"within 0.02: {np.mean(shares):.0%} of all")
 
 
@@ -205,8 +219,9 @@ def print_verdicts(count: int, seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    print_thresholds(500, 100)
-    print_thresholds(2000, 100)
+    print_thresholds(500, "detections", 100)
+    print_thresholds(500, "objects", 100)
+    print_thresholds(2000, "detections", 100)
     for size in (500, 2000, 5000):
         print_calibration(size, 20)
     for size in (60, 200, 500):

@@ -71,6 +71,11 @@ def test_thresholds_are_near_the_best_one_of_reviewers_with_known_tastes(price: 
     assert lost.mean() < 0.02  # seconds a detection
 
 
+def test_a_reviewer_draws_as_many_objects_as_its_detections_are_counted_for() -> None:
+    low = Reviewer("square", "low")
+    assert low.outcomes(low.detections(20_000), 0).objects.sum() == pytest.approx(20_000, rel=0.03)
+
+
 def test_a_class_that_is_found_well_is_worth_it() -> None:
     told = judge(alternating(3, 1, 20, missed_each=1), "bounding_box", COSTS, seed=0)
     assert isinstance(told.saved_s, Estimate)
