@@ -226,7 +226,10 @@ def test_the_same_map_twice_shows_no_difference(ward: Ward) -> None:
 
 def test_what_cannot_be_done_is_said_in_one_line_and_nothing_is_tried(ward: Ward) -> None:
     for arguments, why in (
-        (["--stage", "Done"], "'own' has no stage 'Done'; there are 'Annotate', 'Review', 'Complete'"),
+        (
+            ["--stage", "Done"],
+            "has no stage called 'Done', so --stage has to name another; there are 'Annotate', 'Review', 'Comp",
+        ),
         (["--write-map"], "nobody is here to confirm a new prompt map: give --yes, or no --write-map"),
         (["--write-map", "--variants", "a.yaml", "b.yaml"], "leave out --variants"),
         (
