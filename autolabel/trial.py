@@ -89,6 +89,9 @@ class Trial:
     - `together`: the verdict on all classes at once.
     - `prelabelled`: how many of the judged rows had held labels of ours: people tend to leave what stands there.
     - `outcomes`: what the figures are made of, by class feature hash.
+    - `unlabelled_frames`: frames of videos on which people drew nothing, which are not judged.
+    - `other_objects`: objects of people of which nothing was judged: their shape is none of ours, or they lie off the
+      frame.
     """
 
     id: str
@@ -106,6 +109,8 @@ class Trial:
     outcomes: Mapping[str, Outcomes]
     misses: Sequence[Miss]
     messages: Sequence[str]
+    unlabelled_frames: int
+    other_objects: int
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,8 @@ def conclude(trial_id: str, finished: Finished, judging: Judging, tally: Tally, 
         outcomes=by_class,
         misses=judging.worst(),
         messages=tally.messages,
+        unlabelled_frames=judging.unlabelled_frames,
+        other_objects=sum(finished.drawn[key].other_objects for key in looked_at),
     )
 
 

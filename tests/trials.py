@@ -147,6 +147,8 @@ def make_trial(classes: Sequence[ClassTrial], misses: Sequence[Miss] = (), title
         outcomes={},
         misses=misses,
         messages=["tray-17.png: the file is no picture or video that can be decoded"],
+        unlabelled_frames=0,
+        other_objects=0,
     )
 
 
@@ -182,9 +184,9 @@ def surgical_trial() -> Trial:
 
 def big_trial() -> Trial:
     """44 classes, as a large ontology has them."""
-    worth = [worth_it(f"Street thing {i:02d}", quality=0.9 - i / 40) for i in range(14)]
-    not_worth = [not_worth_it(f"Rare sign {i:02d}") for i in range(8)]
-    return make_trial([*worth, *not_worth, *(not_told(f"Unseen {i:02d}", i) for i in range(22))], title="City")
+    worth = [worth_it(f"Street thing {i:02d}", quality=0.9 - i / 20) for i in range(6)]
+    not_worth = [not_worth_it(f"Rare sign {i:02d}") for i in range(4)]
+    return make_trial([*worth, *not_worth, *(not_told(f"Unseen {i:02d}", i % 30) for i in range(34))], title="City")
 
 
 def make_versus() -> Versus:
