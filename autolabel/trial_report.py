@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -25,36 +26,52 @@ MOST_OPEN = 4
 
 @dataclass(frozen=True)
 class Line:
-    """A class as the page tells it: precision, recall and F1 at the suggested threshold, or the recipe's.
+    """A class as the page tells it: precision, recall and F1 at `threshold`, the suggested one or that of now.
 
     They are None where too few objects stand behind them, or nothing is left above the threshold.
     """
 
     it: ClassTrial
     color: str
+    threshold: float
     precision: Estimate | None
     recall: Estimate | None
     f1: Estimate | None
-    curves: Markup | None
-    reliability: Markup | None
 
     @property
     def words(self) -> list[str]:
         """The verdict, and the rates where there are some."""
         rates = (("precision", self.precision), ("recall", self.recall))
-        told = [f"{name} {it.value:.2f} ({it.low:.2f} to {it.high:.2f})" for name, it in rates if it]
-        return [self.it.verdict.text, *told]
+        told = ", ".join(f"{name} {it.value:.2f} ({it.low:.2f} to {it.high:.2f})" for name, it in rates if it)
+        return [self.it.verdict.text, *([f"at threshold {self.threshold:.2f} {told}"] if told else [])]
+
+    @property
+    def suggested(self) -> float | None:
+        return _suggested(self.it)
+
+    @property
+    def curves(self) -> Markup:
+        """Drawn when asked for; figures have to stand behind the class."""
+        assert isinstance(self.it.rates, Rates)
+        return rates_chart(self.it.plan.feature_hash, self.it.rates, self.it.plan.threshold, self.suggested)
+
+    @property
+    def reliability(self) -> Markup:
+        """As `curves`."""
+        assert isinstance(self.it.reliability, Reliability)
+        return reliability_chart(self.it.plan.feature_hash, self.it.reliability)
 
 
 @dataclass(frozen=True)
 class Matrix:
     """Who was taken for whom: of each row, what people drew, the counts of what was found; None stands for nothing.
 
-    `left_out`: how many classes are not in it, as they are mixed up least.
+    How many classes are not in it: `too_few` for want of objects, `left_out` as they are mixed up least.
     """
 
     names: Sequence[str]
     counts: Sequence[Sequence[int]]
+    too_few: int
     left_out: int
 
 
@@ -67,13 +84,18 @@ def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
         "trial.html.jinja",
         kind="Trial",
         title=trial.project.title,
-        facts=_facts(trial),
+        facts=[
+            *_facts(trial),
+            ("recipe", trial.recipe.id[:8]),
+            ("rows judged", f"{trial.judged_rows}"),
+        ],
         trial=trial,
         headline=headline(trial),
         lines=told_lines(trial),
         untold=[_line(it) for it in ranked if isinstance(it.rates, TooFew)],
         span_s=_span([it.verdict.saved_s for it in ranked]),
         matrix=_matrix(trial),
+        unsought=_unsought(trial),
         most_open=MOST_OPEN,
         steps=_next_steps(trial),
         link=lambda row: editor_url(domain, trial.project.project_hash, row.data_hash),
@@ -83,28 +105,35 @@ def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
 def write_versus(folder: Path, versus: Versus) -> Path:
     """Write the page of two variants on the same rows; as `report.write_page`."""
     a, b = versus.trials
-    by_hash = [{it.plan.feature_hash: it for it in trial.classes} for trial in versus.trials]
-    shared = [(by_hash[0][key], by_hash[1][key], found) for key, found in versus.differences.items() if key]
-    told = [(first, second, found) for first, second, found in shared if isinstance(found, Difference)]
-    told.sort(key=lambda entry: -entry[2].saved_s.value)
+    in_a, in_b = ({it.plan.feature_hash: it for it in trial.classes} for trial in versus.trials)
+    classes = {**in_b, **in_a}
+    compared = [(key, found) for key, found in versus.differences.items() if key]
+    told = [(key, found) for key, found in compared if isinstance(found, Difference)]
+    told.sort(key=lambda entry: -entry[1].saved_s.value)
     return write_page(
         folder,
         f"{a.id}-variants",
         "versus.html.jinja",
         kind="Trial of two variants",
         title=a.project.title,
-        facts=[*_facts(a)[:-2], ("A", versus.names[0]), ("B", versus.names[1])],
+        facts=[*_facts(a), ("A", versus.names[0]), ("B", versus.names[1])],
         names=versus.names,
         a=a,
         b=b,
+        classes=classes,
+        prompts=[{key: it.plan.prompts for key, it in side.items()} for side in (in_a, in_b)],
         together=versus.differences.get(""),
         better=[
-            (versus.names[1], [first.plan.name for first, _, found in told if found.saved_s.low > 0]),
-            (versus.names[0], [first.plan.name for first, _, found in told if found.saved_s.high < 0]),
+            (versus.names[1], [classes[key].plan.name for key, found in told if found.saved_s.low > 0]),
+            (versus.names[0], [classes[key].plan.name for key, found in told if found.saved_s.high < 0]),
         ],
-        told=[(first, second, found, hex_color(first.color)) for first, second, found in told],
-        untold=[(first, found) for first, _, found in shared if isinstance(found, TooFew)],
-        span_s=_span([found.saved_s for _, _, found in told]),
+        alone=[
+            (versus.names[0], [it.plan.name for key, it in in_a.items() if key not in in_b]),
+            (versus.names[1], [it.plan.name for key, it in in_b.items() if key not in in_a]),
+        ],
+        told=[(key, found, hex_color(classes[key].color)) for key, found in told],
+        untold=[(classes[key], found) for key, found in compared if isinstance(found, TooFew)],
+        span_s=_span([found.saved_s for _, found in told]),
     )
 
 
@@ -116,23 +145,28 @@ def headline(trial: Trial) -> list[str]:
     classes = f"{total} class{'es' if total != 1 else ''}"
     if len(bad) == total:
         return [f"Not worth it for any of {classes}: {_names(bad)}."]
-    if len(unknown) == total and trial.together.worth is Worth.YES:
+    together = trial.together
+    if len(unknown) == total and together.worth is Worth.YES and isinstance(together.saved_s, Estimate):
         return [
-            f"Worth it for all {classes} together; for which of them cannot be told yet.",
+            f"Together they would save {together.saved_s.value:.1f} s of {together.drawing_s:.1f} s an object, each "
+            "from a threshold of its own; for which classes cannot be told yet.",
             f"Needed: {_names(unknown)}.",
         ]
     if len(unknown) == total:
         return [f"It cannot be told yet whether any of {classes} is worth it: {_names(unknown)}."]
-    sentences = [f"Not worth it, as far as can be told, for any of {classes}."]
-    if good:
-        subject = f"all {classes}" if len(good) == total > 1 else f"{len(good)} of {classes}"
-        sentences = [
-            f"Worth it for {subject}: {_names(good)}.",
-            f"Of every hour of drawing them it would save about {_minutes_an_hour(good)}, "
-            f"judged on {sum(it.objects for it in good)} objects in {trial.judged_rows} rows.",
+    if not good:
+        return [
+            f"Cannot be told yet for {len(unknown)} of {classes}: {_names(unknown)}.",
+            f"Not worth it: {_names(bad)}.",
         ]
+    subject = f"all {classes}" if len(good) == total > 1 else f"{len(good)} of {classes}"
     rest = (("Not worth it", bad), ("Cannot be told yet", unknown))
-    return [*sentences, *(f"{what}: {_names(named)}." for what, named in rest if named)]
+    return [
+        f"Worth it for {subject}: {_names(good)}.",
+        f"Of every hour of drawing them it would save about {_minutes_an_hour(good)}, "
+        f"judged on {sum(it.objects for it in good)} objects in {trial.judged_rows} rows.",
+        *(f"{what}: {_names(named)}." for what, named in rest if named),
+    ]
 
 
 def _minutes_an_hour(classes: Sequence[ClassTrial]) -> str:
@@ -155,7 +189,9 @@ def _name(it: ClassTrial) -> str:
     lacking = it.verdict.saved_s
     if not isinstance(lacking, TooFew) or it.verdict.worth is not Worth.UNKNOWN:
         return it.plan.name
-    return f"{it.plan.name} ({lacking.needed - lacking.have} more {lacking.what})"
+    more = lacking.needed - lacking.have
+    what = re.sub(r"^(object|label row)s", r"\1", lacking.what) if more == 1 else lacking.what
+    return f"{it.plan.name} ({more} more {what})"
 
 
 def _ranked(classes: Sequence[ClassTrial]) -> list[ClassTrial]:
@@ -176,14 +212,15 @@ def told_lines(trial: Trial) -> list[Line]:
 
 
 def _line(it: ClassTrial) -> Line:
-    plan, threshold = it.plan, it.verdict.threshold
-    at = plan.threshold if threshold is None else threshold
-    curves = (
-        None if isinstance(it.rates, TooFew) else rates_chart(plan.feature_hash, it.rates, plan.threshold, threshold)
-    )
-    drawn = reliability_chart(plan.feature_hash, it.reliability) if isinstance(it.reliability, Reliability) else None
-    precision, recall, f1 = (None, None, None) if isinstance(it.rates, TooFew) else _rates_at(it.rates, at)
-    return Line(it, hex_color(it.color), precision, recall, f1, curves, drawn)
+    suggested = _suggested(it)
+    threshold = it.plan.threshold if suggested is None else suggested
+    rates = (None, None, None) if isinstance(it.rates, TooFew) else _rates_at(it.rates, threshold)
+    return Line(it, hex_color(it.color), threshold, *rates)
+
+
+def _suggested(it: ClassTrial) -> float | None:
+    """Of a class that is not known to be worth it none is suggested, whatever it was judged at."""
+    return it.verdict.threshold if it.verdict.worth is Worth.YES else None
 
 
 def _rates_at(rates: Rates, threshold: float) -> tuple[Estimate | None, Estimate | None, Estimate | None]:
@@ -206,8 +243,9 @@ def _span(saved_s: Sequence[Estimate | TooFew]) -> tuple[float, float]:
 
 
 def _matrix(trial: Trial) -> Matrix:
-    """Of a large ontology the classes that are mixed up most; beside them nothing."""
-    names = {cls.feature_hash: cls.name for cls in trial.recipe.plan.classes}
+    """The classes that figures stand behind, of many those that are mixed up most; beside them nothing."""
+    told = [it.plan for it in trial.classes if not isinstance(it.rates, TooFew)]
+    names = {cls.feature_hash: cls.name for cls in told}
     mixed_up: Counter[str] = Counter()
     for (drawn, found), count in trial.confusion.items():
         if drawn is not None and found is not None and drawn != found:
@@ -217,8 +255,15 @@ def _matrix(trial: Trial) -> Matrix:
     return Matrix(
         [*(names[key] for key in shown), "nothing"],
         [[trial.confusion.get((drawn, found), 0) for found in keys] for drawn in keys],
+        len(trial.classes) - len(names),
         len(names) - len(shown),
     )
+
+
+def _unsought(trial: Trial) -> list[str]:
+    """Names of the ontology's classes that the recipe does not look for."""
+    sought = {cls.feature_hash for cls in trial.recipe.plan.classes}
+    return [cls.name for cls in trial.project.classes if cls.feature_hash not in sought]
 
 
 def _facts(trial: Trial) -> list[tuple[str, str]]:
@@ -227,8 +272,6 @@ def _facts(trial: Trial) -> list[tuple[str, str]]:
         ("stage", trial.stage),
         ("project", trial.project.project_hash),
         ("autolabel", version("autolabel")),
-        ("recipe", trial.recipe.id[:8]),
-        ("rows judged", f"{trial.judged_rows}"),
     ]
 
 
@@ -243,6 +286,12 @@ def _next_steps(trial: Trial) -> Steps:
         ),
         ("Then, to see what a push would do; nothing is written:", f"autolabel push --project {project} --dry-run"),
     ] * told
+    if any(it.verdict.worth is Worth.NO for it in trial.classes):
+        again = (
+            "Calibration is not written while classes are switched off, as the others score a little differently"
+            " without their prompts. For it, once the map is written, run a second trial:"
+        )
+        steps.append((again, f"{command} {trial.judged_rows} --write-map"))
     if any(it.verdict.worth is Worth.UNKNOWN for it in trial.classes):
         more = "To tell more, judge more rows, as soon as people have finished so many:"
         steps.append((more, f"{command} {2 * max(trial.judged_rows, 25)}"))

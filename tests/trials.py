@@ -147,6 +147,8 @@ def make_trial(classes: Sequence[ClassTrial], misses: Sequence[Miss] = (), title
         outcomes={},
         misses=misses,
         messages=["tray-17.png: the file is no picture or video that can be decoded"],
+        unlabelled_frames=0,
+        other_objects=0,
     )
 
 

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from autolabel.evaluation.values import Estimate, TooFew, Verdict, Worth
+from autolabel.core.rows import OntologyClass
+from autolabel.evaluation.values import Estimate, Reliability, TooFew, Verdict, Worth
 from autolabel.trial import ClassTrial, Trial
-from autolabel.trial_report import headline, write_trial, write_versus
+from autolabel.trial_report import headline, told_lines, write_trial, write_versus
 from trials import (
     big_trial,
     make_miss,
@@ -43,7 +45,7 @@ def test_the_headline_names_what_is_worth_it_what_is_not_and_how_much_is_lacking
     [
         ([worth_it("A"), worth_it("B")], "Worth it for all 2 classes: A, B."),
         ([worth_it("A")], "Worth it for 1 of 1 class: A."),
-        ([not_worth_it("A"), not_told("B")], "Not worth it, as far as can be told, for any of 2 classes."),
+        ([not_worth_it("A"), not_told("B", 29)], "Cannot be told yet for 1 of 2 classes: B (1 more object)."),
         ([not_worth_it("A"), not_worth_it("B")], "Not worth it for any of 2 classes: A, B."),
         ([not_told("A")], "It cannot be told yet whether any of 1 class is worth it: A (18 more objects)."),
     ],
@@ -56,7 +58,8 @@ def test_what_is_worth_it_only_together_is_said_so() -> None:
     trial = make_trial([not_told("A"), not_told("B")])
     together = replace(surgical_trial().together, worth=Worth.YES)
     assert headline(replace(trial, together=together)) == [
-        "Worth it for all 2 classes together; for which of them cannot be told yet.",
+        "Together they would save 4.1 s of 11.2 s an object, each from a threshold of its own; for which classes "
+        "cannot be told yet.",
         "Needed: A (18 more objects), B (18 more objects).",
     ]
 
@@ -115,7 +118,7 @@ def test_a_page_loads_nothing_and_is_its_owners_alone(surgical_page: Path) -> No
 def test_44_classes_fold_what_has_no_figures_and_keep_the_matrix_small(tmp_path: Path) -> None:
     html = page_of(tmp_path, big_trial())
     assert "34 classes with too few objects for any figure" in html
-    assert "the 12 classes mixed up most, 32 others left out" in html
+    assert "else the present ones; 34 classes with too few objects left out" in html
     assert html.count('class="panel class-panel" open') == 4
     assert len(html) < 400_000
 
@@ -129,8 +132,62 @@ def test_misses_open_in_the_editor_and_say_how_much_work_they_are(surgical_page:
 
 def test_rows_that_held_our_labels_are_said_to_flatter_us(tmp_path: Path) -> None:
     trial = make_trial([worth_it("A")])
-    assert "4 of these rows held labels of ours" in page_of(tmp_path, trial)
-    assert "look better than we are" not in page_of(tmp_path, replace(trial, prelabelled=0))
+    said = "judged rows held pre-labels before people worked on them, which flatters"
+    assert f"<p>4 of the 50 {said} the figures." in page_of(tmp_path, trial)
+    assert f"<b>26 of the 50 {said} all figures below." in page_of(tmp_path, replace(trial, prelabelled=26))
+    assert said not in page_of(tmp_path, replace(trial, prelabelled=0))
+
+
+def unsure(name: str, saved_s: Estimate) -> ClassTrial:
+    return replace(worth_it(name), verdict=Verdict(Worth.UNKNOWN, 0.8, saved_s, 7.0, "cannot be told yet"))
+
+
+def test_what_cannot_be_told_is_shown_at_the_threshold_of_now(tmp_path: Path) -> None:
+    trial = make_trial([unsure("A", Estimate(-0.2, -0.9, 0.04)), unsure("B", Estimate(-0.04, -0.5, -0.01))])
+    lines = told_lines(trial)
+    assert [(line.threshold, line.suggested) for line in lines] == [(0.35, None), (0.35, None)]
+    assert "at threshold 0.35 precision" in lines[0].words[1]
+    html = page_of(tmp_path, trial)
+    assert "costs 0.2 s more<small>-0.9 to 0.0</small>" in html
+    assert "-0.0" not in html
+    assert "the threshold of now, 0.35" in html
+    assert 'class="key suggested"' not in html
+
+
+def test_charts_are_drawn_for_the_page_alone(tmp_path: Path) -> None:
+    told = worth_it("A")
+    assert isinstance(told.reliability, Reliability)
+    trial = make_trial([replace(told, reliability=replace(told.reliability, mean_score=np.zeros(3)))])
+    assert told_lines(trial)[0].words
+    with pytest.raises(ValueError, match="same first dimension"):
+        page_of(tmp_path, trial)
+
+
+def test_a_page_says_what_was_not_judged_and_what_is_not_looked_for(tmp_path: Path) -> None:
+    trial = make_trial([worth_it("A")])
+    assert "Not judged" not in page_of(tmp_path, trial)
+    assert "Left to people" not in page_of(tmp_path, trial)
+    more = replace(
+        trial.project, classes=(*trial.project.classes, OntologyClass("x", "Retractor", "polygon", "#fff"))
+    )
+    html = page_of(tmp_path, replace(trial, project=more, unlabelled_frames=31, other_objects=1))
+    assert "31 frames of videos on which people drew nothing" in html
+    assert "1 object that people drew" in html
+    assert "Not looked for by this recipe: Retractor." in html
+
+
+def test_a_second_trial_is_asked_for_where_classes_are_switched_off(tmp_path: Path) -> None:
+    assert "run a second trial" in page_of(tmp_path, make_trial([worth_it("A"), not_worth_it("B")]))
+    assert "run a second trial" not in page_of(tmp_path, make_trial([worth_it("A")]))
+
+
+def test_a_class_that_one_variant_alone_looks_for_is_drawn_by_hand_under_the_other(tmp_path: Path) -> None:
+    versus = make_versus()
+    a, b = versus.trials
+    html = write_versus(tmp_path, replace(versus, trials=(replace(a, classes=a.classes[1:]), b))).read_text()
+    assert "Only b.yaml looks for gold needle holder: judged as drawn by hand under the other." in html
+    assert "<small>A: drawn by hand</small><small>B: gold needle holder</small>" in html
+    assert "Only a.yaml" not in html
 
 
 def test_the_next_command_fits_what_is_known(tmp_path: Path) -> None:
