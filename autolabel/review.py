@@ -28,6 +28,8 @@ UNREADABLE = "finished by people, and cannot be judged"
 SKIPPED = REASON_TEXT[Reason.SKIPPED_BY_HUMAN]
 GONE = REASON_TEXT[Reason.GONE]
 
+FEWEST_FOR_SHARES = 10
+"""Proposed objects under which counts are told alone: a share of fewer moves by more than 10 % with each."""
 FINISHED_KINDS = frozenset({"REVIEW", "CONSENSUS_REVIEW", "DONE"})
 """Stages behind the annotators: what stands there is what they made of it, if they came by."""
 
@@ -64,6 +66,14 @@ class Fates:
     @property
     def total(self) -> int:
         return self.proposed + self.added
+
+    @property
+    def has_shares(self) -> bool:
+        return self.proposed >= FEWEST_FOR_SHARES
+
+    def told(self, count: int) -> str:
+        """One of its counts as a share of what was proposed, or as it is where that is too few for shares."""
+        return f"{100 * count / self.proposed:.0f} %" if self.has_shares else str(count)
 
     def __add__(self, other: Fates) -> Fates:
         mine, theirs = asdict(self), asdict(other)
@@ -122,6 +132,12 @@ class Review:
     time: TimeRatio | TooFew | None
     time_text: str
     messages: Sequence[str]
+
+    def name_of(self, feature_hash: str) -> str:
+        """As the recipe has it, which may be older than the ontology."""
+        names = {item.feature_hash: item.name for item in self.project.classes}
+        names |= {cls.feature_hash: cls.name for cls in self.recipe.plan.classes}
+        return names.get(feature_hash, "an archived class")
 
     @property
     def by_person(self) -> Mapping[str, Fates]:
@@ -314,7 +330,6 @@ def _classes(recipe: Recipe, project: Project, decisions: Sequence[Decision]) ->
 
 def describe(review: Review) -> dict[str, Any]:
     """The review as JSON."""
-    names = {item.feature_hash: item.name for item in review.project.classes}
     return {
         "review": review.id,
         "project": {"hash": review.project.project_hash, "title": review.project.title},
@@ -327,7 +342,7 @@ def describe(review: Review) -> dict[str, Any]:
         "classes": [_class_as_json(cls) for cls in review.classes],
         "people": {person: _counted(fates) for person, fates in review.by_person.items()},
         "now_and_proposed": [
-            {"now": now and names.get(now, now), "proposed": proposed and names.get(proposed, proposed), "objects": n}
+            {"now": now and review.name_of(now), "proposed": proposed and review.name_of(proposed), "objects": n}
             for (now, proposed), n in review.confusion.items()
         ],
         "unasked": review.unasked,
