@@ -12,11 +12,10 @@ import numpy as np
 from autolabel.core.overlay import hex_color
 from autolabel.evaluation.timing import FEWEST_ANNOTATORS, is_wide
 from autolabel.evaluation.values import Estimate, TimeRatio
-from autolabel.report import Steps, write_page
+from autolabel.report import Matrix, Steps, matrix_of, write_page
 from autolabel.review import UNSEEN, WHO, ClassReview, Review
 
 IOU_BINS = 10
-MOST_SWAPS = 12
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def write_review(folder: Path, review: Review) -> Path:
         headline=headline(review),
         lines=[Line(it, hex_color(it.color), _tenths(it.edit_ious)) for it in shown],
         silent=[it.name for it in review.classes if not it.fates.total],
-        swaps=_swaps(review),
+        matrix=_matrix(review),
         saved=_saved(review.time) if isinstance(review.time, TimeRatio) and not is_wide(review.time) else None,
         fewest_annotators=FEWEST_ANNOTATORS,
         who=WHO,
@@ -79,14 +78,10 @@ def _tenths(ious: Sequence[float]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def _swaps(review: Review) -> list[tuple[int, str, str]]:
-    """(how often, proposed as, class now), most often first."""
-    found = [
-        (count, review.name_of(proposed), review.name_of(now))
-        for (now, proposed), count in review.confusion.items()
-        if now is not None and proposed is not None and now != proposed
-    ]
-    return sorted(found, key=lambda swap: -swap[0])[:MOST_SWAPS]
+def _matrix(review: Review) -> Matrix:
+    """Of classes that were proposed or are there now; people may have made another class of what was proposed."""
+    met = dict.fromkeys(key for pair in review.confusion for key in pair if key is not None)
+    return matrix_of({key: review.name_of(key) for key in met}, review.confusion)
 
 
 def _saved(time: TimeRatio) -> Estimate:

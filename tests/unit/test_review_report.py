@@ -51,7 +51,12 @@ def test_edits_are_told_by_their_overlap_and_swaps_by_both_classes(tmp_path: Pat
     html = write_review(tmp_path, surgical_review()).read_text()
     assert "mean IoU 0.84" in html
     assert "0, 0, 0, 0, 0, 0, 0, 17, 17, 17" in html
-    assert html.index('<td class="class">blue syringe') < html.index('<td class="class">gold needle holder')
+    assert (
+        re.findall(r'<th scope="(?:row|col)">(?:<span>)?([^<]+)', html)
+        == ["gold needle holder", "blue syringe", "nothing"] * 2
+    )
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html[html.index('<table class="matrix">') :].split("</table>")[0])
+    assert cells[1:] == ["·", "6", "4", "·", "·", "·", "9", "·", ""]
 
 
 def test_time_is_drawn_with_how_many_rows_stand_behind_it(tmp_path: Path) -> None:
