@@ -40,33 +40,37 @@ def review(
     if as_json:
         typer.echo(json.dumps(describe(found) | {"report": str(page)}))
         return
-    for line in _lines(found):
+    for line in lines(found):
         typer.echo(line)
     typer.echo(f"report: {page}")
 
 
-def _lines(review: Review) -> list[str]:
+def lines(review: Review) -> list[str]:
     """What a person reads: classes, time, rows, and how far that goes."""
     from autolabel.review import UNSEEN, WHO
+    from autolabel.review_report import counted
 
     runs = f"run {review.runs[0]}" if len(review.runs) == 1 else f"{len(review.runs)} runs"
-    lines = [f"{review.project.title}: {runs}, {_counted(review.reviewed_rows, 'row')} finished by people", ""]
+    told = [f"{review.project.title}: {runs}, {counted(review.reviewed_rows, 'row')} finished by people"]
+    caveats: list[str] = []
     if review.reviewed_rows:
+        caveats = ["", WHO, UNSEEN]
         listed = [(cls.name, cls.fates, cls.edit_iou) for cls in review.classes if cls.fates.total]
-        lines += _table("class", [*listed, ("all", review.fates, review.edit_iou)])
-        lines += [
+        told += ["", *_table("class", [*listed, ("all", review.fates, review.edit_iou)])]
+        told += [
             "",
             *_table("person", [(who or "not known", fates, None) for who, fates in review.by_person.items()]),
         ]
     if review.unasked:
-        lines += ["", f"besides, people drew {review.unasked} objects of classes that the recipe does not look for"]
-    lines += ["", f"time: {review.time_text}", ""]
-    lines += [f"{count:>7}  {text}" for count, text in review.rows]
-    return [*lines, "", WHO, UNSEEN, *review.messages]
+        unasked = counted(review.unasked, "object")
+        told += ["", f"besides, people drew {unasked} of classes that the recipe does not look for"]
+    told += ["", f"time: {review.time_text}", ""] if review.reviewed_rows else [f"time: {review.time_text}"]
+    told += [f"{count:>7}  {text}" for count, text in review.rows]
+    return [*told, *caveats, *review.messages]
 
 
 def _table(what: str, rows: list[tuple[str, Fates, float | None]]) -> list[str]:
-    """Aligned columns; shares are of what was proposed."""
+    """Aligned columns; shares are of what was proposed, and counts where that is too few."""
     cells = [(what, *COLUMNS), *((name, *_cells(fates, iou)) for name, fates, iou in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -78,18 +82,11 @@ def _table(what: str, rows: list[tuple[str, Fates, float | None]]) -> list[str]:
 
 
 def _cells(fates: Fates, edit_iou: float | None) -> list[str]:
-    def share(count: int) -> str:
-        return f"{count / fates.proposed:.0%}" if fates.proposed else "-"
-
     return [
         str(fates.proposed),
-        share(fates.kept),
-        share(fates.edited) + (f" (IoU {edit_iou:.2f})" if edit_iou is not None else ""),
-        share(fates.deleted),
-        share(fates.other_class),
+        fates.told(fates.kept),
+        fates.told(fates.edited) + (f" (IoU {edit_iou:.2f})" if edit_iou is not None else ""),
+        fates.told(fates.deleted),
+        fates.told(fates.other_class),
         str(fates.added),
     ]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -15,7 +15,7 @@ from autolabel.core.assemble import Instance
 from autolabel.core.detections import Detections, FrameLabels, Mask
 from autolabel.core.prompts import PromptPlan
 from autolabel.core.rows import LabelRow, Project, Reason, RowContent
-from autolabel.evaluation.values import Decision, TimeEntry
+from autolabel.evaluation.values import TimeEntry, Track
 
 RGB = NDArray[np.uint8]
 """(H, W, 3) uint8, red first, upright as the platform shows it."""
@@ -320,17 +320,26 @@ class Retractor(Protocol):
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What people made of a row, as it is listed now; `decisions` is None where what stands there cannot be told."""
+    """What was written into a row, and what stands there now.
+
+    - `row`: as it is listed now.
+    - `written`: the claimed objects, as far as it can be told what they were.
+    - `standing`: None where what stands there cannot be read.
+    - `as_written`: hashes of objects that stand as they were on every frame on which they were written; these have no
+      places above, since nobody need compare them.
+    """
 
     row: LabelRow
-    decisions: tuple[Decision, ...] | None
+    written: tuple[Track, ...] = ()
+    standing: tuple[Track, ...] | None = ()
+    as_written: frozenset[str] = frozenset()
 
 
 class Inspector(Protocol):
     """Reads what people made of our labels, and how long that took them. Changes nothing."""
 
     def look(self, claims: Sequence[Claim]) -> Mapping[str, Reviewed]:
-        """What became of claims on one branch, by data hash; rows that vanished are missing."""
+        """What stands of claims on one branch, by data hash; rows that vanished are missing."""
         ...
 
     def time_spent(self, stage_uuids: Sequence[str], since: datetime) -> list[TimeEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from autolabel.core.overlay import hex_color
 from autolabel.core.prompts import ClassPlan
 from autolabel.core.rows import REASON_TEXT, Destination, LabelRow, OntologyClass, Project, Reason
 from autolabel.errors import PermanentUsageError
+from autolabel.evaluation.values import Confusion
 from autolabel.recipe import Recipe
 from autolabel.stages import speed_text
 from autolabel.tally import Tally
 
 SPEED = "speed"
+MOST_IN_MATRIX = 12
 Steps = list[tuple[str, str]]
 """What to do next, and the command that does it ("" for none)."""
 
@@ -61,6 +64,33 @@ class _ClassLine:
     count: int
     dropped: tuple[str, ...]
     scores: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Who was taken for whom: of each row, what people drew, the counts of what was found; None stands for nothing.
+
+    `left_out`: how many classes are not in it, as they are mixed up least.
+    """
+
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    left_out: int
+
+
+def matrix_of(names: Mapping[str, str], confusion: Confusion) -> Matrix:
+    """Of classes by feature hash; of many those that are mixed up most. Beside them nothing."""
+    mixed_up: Counter[str] = Counter()
+    for (drawn, found), count in confusion.items():
+        if drawn is not None and found is not None and drawn != found:
+            mixed_up.update({drawn: count, found: count})
+    shown = sorted(names, key=lambda key: -mixed_up[key])[:MOST_IN_MATRIX]
+    keys = (*shown, None)
+    return Matrix(
+        [*(names[key] for key in shown), "nothing"],
+        [[confusion.get((drawn, found), 0) for found in keys] for drawn in keys],
+        len(names) - len(shown),
+    )
 
 
 def write_report(folder: Path, page: Page, album: Album) -> Path:

@@ -5,44 +5,34 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from autolabel.core.rows import MAIN_BRANCH, REASON_TEXT, Destination, Project, Reason
-from autolabel.errors import (
-    PermanentAccessError,
-    PermanentNotFoundError,
-    PermanentRejectedError,
-    PermanentUsageError,
-)
-from autolabel.evaluation.timing import describe as in_words
-from autolabel.evaluation.timing import time_ratio
-from autolabel.evaluation.values import Confusion, Decision, TimeRatio, TooFew
+from autolabel.errors import PermanentUsageError
+from autolabel.evaluation.fates import decisions
+from autolabel.evaluation.values import Confusion, Decision, Fate, TimeRatio, TooFew
 from autolabel.ledger import Ledger
 from autolabel.operate import WrittenRun, written_instances
-from autolabel.protocols import Claim, Inspector, Source
+from autolabel.protocols import Claim, Inspector, Reviewed, Source
 from autolabel.recipe import Recipe
+from autolabel.saved_time import Work, compare, read_work
 from autolabel.states import Job, State
 
 REVIEWED = "finished by people, and judged here"
 NOT_YET = "not finished by people yet"
 UNDONE = "taken back by undo"
 UNPUBLISHED = "on our own branch only, not published"
-UNREADABLE = "finished by people, and cannot be read"
+PASSED = "went past the annotators: complete or at review, and nothing shows that one looked at them"
+UNREADABLE = "finished by people, and cannot be judged"
 SKIPPED = REASON_TEXT[Reason.SKIPPED_BY_HUMAN]
 GONE = REASON_TEXT[Reason.GONE]
 
+FEWEST_FOR_SHARES = 10
+"""Proposed objects under which counts are told alone: a share of fewer moves by more than 10 % with each."""
 FINISHED_KINDS = frozenset({"REVIEW", "CONSENSUS_REVIEW", "DONE"})
-"""Stages behind the annotators: what stands there is what they made of it."""
-TIMED_KINDS = ("ANNOTATION", "REVIEW")
+"""Stages behind the annotators: what stands there is what they made of it, if they came by."""
 
-NO_HOLDOUT = (
-    "nothing to compare with, since no row was held out: with AUTOLABEL_HOLDOUT=0.1 the next push leaves one row in "
-    "ten to people, chosen by chance, and what they take for it is compared here once they have finished"
-)
 WHO = (
     "the platform tells who edited, replaced or added an object, not who kept or deleted one: whoever was longest at "
     "the row as an annotator is taken for it"
@@ -76,6 +66,14 @@ class Fates:
     @property
     def total(self) -> int:
         return self.proposed + self.added
+
+    @property
+    def has_shares(self) -> bool:
+        return self.proposed >= FEWEST_FOR_SHARES
+
+    def told(self, count: int) -> str:
+        """One of its counts as a share of what was proposed, or as it is where that is too few for shares."""
+        return f"{100 * count / self.proposed:.0f} %" if self.has_shares else str(count)
 
     def __add__(self, other: Fates) -> Fates:
         mine, theirs = asdict(self), asdict(other)
@@ -116,7 +114,8 @@ class Review:
     - `reviewed_rows`: those that people have finished; everything about objects is of these.
     - `confusion`: of proposals and additions in them, (class now, class proposed); None for deleted and for added.
     - `unasked`: objects that people drew of classes that the recipe does not look for; in no other count.
-    - `time`: seconds a row against rows that were held out; None where none are. `time_text`: that in words.
+    - `time`: seconds a row against rows that were held out; None where they cannot be compared. `time_text`: that
+      in words.
     - `messages`: what could not be judged.
     """
 
@@ -133,6 +132,12 @@ class Review:
     time: TimeRatio | TooFew | None
     time_text: str
     messages: Sequence[str]
+
+    def name_of(self, feature_hash: str) -> str:
+        """As the recipe has it, which may be older than the ontology."""
+        names = {item.feature_hash: item.name for item in self.project.classes}
+        names |= {cls.feature_hash: cls.name for cls in self.recipe.plan.classes}
+        return names.get(feature_hash, "an archived class")
 
     @property
     def by_person(self) -> Mapping[str, Fates]:
@@ -152,14 +157,6 @@ class Review:
         return sum((cls.fates for cls in self.classes), Fates())
 
 
-@dataclass(frozen=True)
-class _Work:
-    """By data hash: who worked longest on it as an annotator, and everybody's seconds on it."""
-
-    annotators: Mapping[str, str]
-    seconds: Mapping[str, int]
-
-
 def review(
     run: WrittenRun, source: Source, inspector: Inspector, ledger: Ledger, *, review_id: str, all_runs: bool
 ) -> Review:
@@ -176,19 +173,16 @@ def review(
     away = {key: why for key in claims if (why := _why_away(at.get(key)))} | away
     found = inspector.look([claim for key, claim in claims.items() if key not in away])
     away |= {key: GONE for key in claims if key not in away and key not in found}
-    away |= {key: UNREADABLE for key, reviewed in found.items() if reviewed.decisions is None}
-    work, messages = _work(inspector, kinds, known[0]["started_at"])
-    messages += [f"{found[key].row.title!r} cannot be read" for key, why in away.items() if why == UNREADABLE]
-    decisions = [
-        replace(decision, person=decision.person or work.annotators.get(key, ""))
-        for key, reviewed in found.items()
-        for decision in reviewed.decisions or ()
-    ]
-    asked = [one for one in decisions if (one.proposed or one.drawn) in run.recipe.shapes]
+    work = read_work(inspector, kinds, known[0]["started_at"])
+    judged = {key: _judged(one, claims[key], work.annotators.get(key, "")) for key, one in found.items()}
+    away |= {key: UNREADABLE for key, said in judged.items() if isinstance(said, str)}
+    decided = {key: said for key, said in judged.items() if not isinstance(said, str)}
+    passed = {key for key, made in decided.items() if not _shows_an_annotator(key, made, work)}
+    away |= dict.fromkeys(passed, PASSED)
+    made = [one for key, some in decided.items() if key not in passed for one in some]
+    asked = [one for one in made if (one.proposed or one.drawn) in run.recipe.shapes]
     done = {key for key, kind in at.items() if kind == "DONE"}
-    given = {key for key in claims if away.get(key) not in (UNDONE, UNPUBLISHED)}
-    held_out = _held_out(ledger, run.job.project_hash) - claims.keys()
-    time = _time(work, given & done, held_out & done) if held_out else None
+    time, time_text = compare(work, *_arms(ledger, run.job.project_hash, runs, claims, away), done)
     return Review(
         id=review_id,
         project=project,
@@ -199,10 +193,10 @@ def review(
         reviewed_rows=len(claims.keys() - away.keys()),
         classes=_classes(run.recipe, project, asked),
         confusion=Counter((one.drawn, one.proposed) for one in asked),
-        unasked=len(decisions) - len(asked),
+        unasked=len(made) - len(asked),
         time=time,
-        time_text=in_words(time) if time else NO_HOLDOUT,
-        messages=messages,
+        time_text=time_text + _more_runs(ledger, run.job, runs, time),
+        messages=[*(said for said in judged.values() if isinstance(said, str)), *_on_timers(work)],
     )
 
 
@@ -241,10 +235,36 @@ def _claims(ledger: Ledger, run: WrittenRun, runs: Sequence[str]) -> tuple[dict[
     return claims, away
 
 
-def _held_out(ledger: Ledger, project_hash: str) -> Set[str]:
-    """Rows that were held out and never taken up; the log tells, since pushes forget why they once left a row."""
-    left = ledger.ended(project_hash, State.LEFT_ALONE, Reason.HOLDOUT)
-    return left.keys() - ledger.ended(project_hash, State.DONE).keys()
+def _arms(
+    ledger: Ledger, project_hash: str, runs: Sequence[str], claims: Iterable[str], away: Mapping[str, str]
+) -> tuple[set[str], set[str]]:
+    """Rows of these runs as chance assigned them: to be pre-labelled, and held out.
+
+    To the first belong rows in which nothing was found and rows that were set aside: they too were free.
+    The log tells of the second, since pushes forget why they once left a row.
+    """
+    done = ledger.ended(project_hash, State.DONE).keys()
+    tried = _by(runs, ledger.ended(project_hash, State.SET_ASIDE)) - done
+    given = {key for key in claims if away.get(key) not in (UNDONE, UNPUBLISHED)}
+    return given | tried, _held_out(ledger, project_hash, runs) - tried
+
+
+def _held_out(ledger: Ledger, project_hash: str, runs: Sequence[str]) -> set[str]:
+    """Rows that these runs held out and none ever took up."""
+    held_out = _by(runs, ledger.ended(project_hash, State.LEFT_ALONE, Reason.HOLDOUT))
+    return held_out - ledger.ended(project_hash, State.DONE).keys()
+
+
+def _by(runs: Sequence[str], ended: Mapping[str, Set[str]]) -> set[str]:
+    return {key for key, by in ended.items() if not by.isdisjoint(runs)}
+
+
+def _more_runs(ledger: Ledger, job: Job, runs: Sequence[str], time: TimeRatio | TooFew | None) -> str:
+    """Where the holdout of these runs gives no figure, and other runs of the same work held rows out too."""
+    alike = [one["id"] for one in ledger.runs(job.project_hash) if _is_alike(one, job) and one["id"] not in runs]
+    if isinstance(time, TimeRatio) or not _held_out(ledger, job.project_hash, alike):
+        return ""
+    return "; other runs of the same work held rows out as well: --all-runs takes them together"
 
 
 def _why_away(at: str | None) -> str | None:
@@ -254,34 +274,36 @@ def _why_away(at: str | None) -> str | None:
     return None if at in FINISHED_KINDS else NOT_YET
 
 
-def _work(inspector: Inspector, kinds: Mapping[str, str], since_s: float) -> tuple[_Work, list[str]]:
-    """Annotators' and reviewers' seconds since then; and why there are none, where the key may not read them."""
-    seconds: Counter[str] = Counter()
-    annotating: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    timed = [uuid for uuid, kind in kinds.items() if kind in TIMED_KINDS]
-    try:
-        spent = inspector.time_spent(timed, datetime.fromtimestamp(since_s, UTC))
-    except (PermanentAccessError, PermanentNotFoundError, PermanentRejectedError) as error:
-        return _Work({}, {}), [f"there are no times: {error}"]
-    for entry in spent:
-        seconds[entry.data_hash] += entry.seconds
-        if kinds.get(entry.stage_uuid) == "ANNOTATION":
-            annotating[entry.data_hash][entry.user_email] += entry.seconds
-    busiest = {key: max(sorted(people), key=people.__getitem__) for key, people in annotating.items()}
-    return _Work(busiest, seconds), []
+def _judged(found: Reviewed, claim: Claim, annotator: str) -> list[Decision] | str:
+    """What people made of a row, the annotator standing in where the platform does not tell who; or why not known."""
+    if found.standing is None:
+        return f"{found.row.title!r} cannot be read"
+    if frozenset(track.object_hash for track in found.written) != claim.objects:
+        return (
+            f"{found.row.title!r} cannot be judged: what was written there cannot be told any more, since the ledger "
+            "lacks its detections or another version of autolabel made objects of them"
+        )
+    made = decisions(found.written, found.standing, found.as_written)
+    return [replace(one, person=one.person or annotator) for one in made]
 
 
-def _time(work: _Work, with_labels: Set[str], without: Set[str]) -> TimeRatio | TooFew:
-    """Over rows on which somebody worked as an annotator."""
-    keys = [key for key in sorted(with_labels | without) if key in work.annotators and work.seconds[key]]
-    seconds = np.array([work.seconds[key] for key in keys], np.float64)
-    had_labels = np.array([key in with_labels for key in keys], np.bool_)
-    return time_ratio(seconds, had_labels, [work.annotators[key] for key in keys])
+def _shows_an_annotator(key: str, made: Sequence[Decision], work: Work) -> bool:
+    """A row may stand behind the annotators that none of them opened; without timers nothing tells."""
+    return bool(work.why_unknown) or key in work.annotators or any(one.fate != Fate.KEPT for one in made)
+
+
+def _on_timers(work: Work) -> list[str]:
+    if not work.why_unknown:
+        return []
+    return [
+        f"there are no times: {work.why_unknown}; so rows that are complete or at review are counted as finished by "
+        "annotators, though some may have gone past them"
+    ]
 
 
 def _row_lines(claims: Iterable[str], away: Mapping[str, str]) -> list[tuple[int, str]]:
     counts = Counter(away.get(key, REVIEWED) for key in claims)
-    texts = (REVIEWED, NOT_YET, SKIPPED, GONE, UNREADABLE, UNDONE, UNPUBLISHED)
+    texts = (REVIEWED, NOT_YET, PASSED, SKIPPED, GONE, UNREADABLE, UNDONE, UNPUBLISHED)
     return [(counts[text], text) for text in texts if counts[text]]
 
 
@@ -308,7 +330,6 @@ def _classes(recipe: Recipe, project: Project, decisions: Sequence[Decision]) ->
 
 def describe(review: Review) -> dict[str, Any]:
     """The review as JSON."""
-    names = {item.feature_hash: item.name for item in review.project.classes}
     return {
         "review": review.id,
         "project": {"hash": review.project.project_hash, "title": review.project.title},
@@ -321,7 +342,7 @@ def describe(review: Review) -> dict[str, Any]:
         "classes": [_class_as_json(cls) for cls in review.classes],
         "people": {person: _counted(fates) for person, fates in review.by_person.items()},
         "now_and_proposed": [
-            {"now": now and names.get(now, now), "proposed": proposed and names.get(proposed, proposed), "objects": n}
+            {"now": now and review.name_of(now), "proposed": proposed and review.name_of(proposed), "objects": n}
             for (now, proposed), n in review.confusion.items()
         ],
         "unasked": review.unasked,

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from autolabel.core.overlay import hex_color
+from autolabel.evaluation.timing import FEWEST_ANNOTATORS, is_wide
 from autolabel.evaluation.values import Estimate, TimeRatio
-from autolabel.report import Steps, write_page
-from autolabel.review import UNSEEN, ClassReview, Fates, Review
+from autolabel.report import Matrix, Steps, matrix_of, write_page
+from autolabel.review import UNSEEN, WHO, ClassReview, Review
 
 IOU_BINS = 10
-MOST_SWAPS = 12
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,11 @@ def write_review(folder: Path, review: Review) -> Path:
         headline=headline(review),
         lines=[Line(it, hex_color(it.color), _tenths(it.edit_ious)) for it in shown],
         silent=[it.name for it in review.classes if not it.fates.total],
-        swaps=_swaps(review),
-        saved=_saved(review.time) if isinstance(review.time, TimeRatio) else None,
+        matrix=_matrix(review),
+        saved=_saved(review.time) if isinstance(review.time, TimeRatio) and not is_wide(review.time) else None,
+        fewest_annotators=FEWEST_ANNOTATORS,
+        who=WHO,
+        counted_as=counted,
         unseen=UNSEEN,
         steps=_next_steps(review),
     )
@@ -51,22 +54,23 @@ def write_review(folder: Path, review: Review) -> Path:
 def headline(review: Review) -> list[str]:
     """What a labelling lead asks, in a sentence each: what became of the proposals, and what time they saved."""
     fates = review.fates
-    rows = f"{review.reviewed_rows} row{'s' if review.reviewed_rows != 1 else ''}"
+    rows = counted(review.reviewed_rows, "row")
     if not review.reviewed_rows:
         first = "People have not finished any of these rows yet."
     elif not fates.proposed:
-        first = f"Nothing was proposed in the {rows} that people have finished; they drew {fates.added} objects."
+        drawn = counted(fates.added, "object")
+        first = f"Nothing was proposed in the {rows} that people have finished; they drew {drawn}."
     else:
         first = (
-            f"Of {fates.proposed} proposed objects people kept {_share(fates.kept, fates)} as they were, corrected "
-            f"{_share(fates.edited, fates)}, deleted {_share(fates.deleted, fates)} and gave "
-            f"{_share(fates.other_class, fates)} another class; they added {fates.added} ({rows} finished)."
+            f"Of {counted(fates.proposed, 'proposed object')} people kept {fates.told(fates.kept)} as they were, "
+            f"corrected {fates.told(fates.edited)}, deleted {fates.told(fates.deleted)} and gave "
+            f"{fates.told(fates.other_class)} another class; they added {fates.added} ({rows} finished)."
         )
     return [first, f"Time: {review.time_text}."]
 
 
-def _share(count: int, fates: Fates) -> str:
-    return f"{100 * count / fates.proposed:.0f} %"
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _tenths(ious: Sequence[float]) -> list[int]:
@@ -74,20 +78,16 @@ def _tenths(ious: Sequence[float]) -> list[int]:
     return [int(count) for count in counts]
 
 
-def _swaps(review: Review) -> list[tuple[int, str, str]]:
-    """(how often, proposed as, class now), most often first."""
-    names = {item.feature_hash: item.name for item in review.project.classes}
-    found = [
-        (count, names.get(proposed, proposed), names.get(now, now))
-        for (now, proposed), count in review.confusion.items()
-        if now is not None and proposed is not None and now != proposed
-    ]
-    return sorted(found, key=lambda swap: -swap[0])[:MOST_SWAPS]
+def _matrix(review: Review) -> Matrix:
+    """Of classes that were proposed or are there now; people may have made another class of what was proposed."""
+    met = dict.fromkeys(key for pair in review.confusion for key in pair if key is not None)
+    return matrix_of({key: review.name_of(key) for key in met}, review.confusion)
 
 
 def _saved(time: TimeRatio) -> Estimate:
-    """The share of the time that is saved: over 0 where pre-labels help."""
-    return Estimate(1 - time.ratio.value, 1 - time.ratio.high, 1 - time.ratio.low)
+    """The share of the time that is saved: over 0 where pre-labels help. Rounded as the words are."""
+    value, low, high = (round(1 - end, 2) for end in (time.ratio.value, time.ratio.high, time.ratio.low))
+    return Estimate(value, low, high)
 
 
 def _facts(review: Review) -> list[tuple[str, str]]:
@@ -106,7 +106,8 @@ def _next_steps(review: Review) -> Steps:
         return [("Once people have finished rows:", f"autolabel review --run {review.runs[-1]}")]
     return [
         (
-            "What other thresholds would give, on rows that people have finished; nothing is written:",
+            "What other thresholds would give; nothing is written. It is fair on rows that were held out or never "
+            "pre-labelled, where people drew what they saw and not what was proposed to them:",
             f"autolabel trial --project {review.project.project_hash}",
         )
     ]

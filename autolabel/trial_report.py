@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,11 +15,10 @@ from markupsafe import Markup
 from autolabel.charts import rates_chart, reliability_chart
 from autolabel.core.overlay import hex_color
 from autolabel.evaluation.values import Difference, Estimate, Floats, Rates, Reliability, TooFew, Worth
-from autolabel.report import Steps, editor_url, write_page
+from autolabel.report import Steps, editor_url, matrix_of, write_page
 from autolabel.trial import ClassTrial, Trial, Versus
 
 MOST_NAMES = 6
-MOST_IN_MATRIX = 12
 MOST_OPEN = 4
 
 
@@ -62,19 +60,6 @@ class Line:
         return reliability_chart(self.it.plan.feature_hash, self.it.reliability)
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Who was taken for whom: of each row, what people drew, the counts of what was found; None stands for nothing.
-
-    How many classes are not in it: `too_few` for want of objects, `left_out` as they are mixed up least.
-    """
-
-    names: Sequence[str]
-    counts: Sequence[Sequence[int]]
-    too_few: int
-    left_out: int
-
-
 def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
     """Write the trial's page; as `report.write_page`. `domain` is the API's address, for links into the editor."""
     ranked = _ranked(trial.classes)
@@ -94,7 +79,10 @@ def write_trial(folder: Path, trial: Trial, domain: str) -> Path:
         lines=told_lines(trial),
         untold=[_line(it) for it in ranked if isinstance(it.rates, TooFew)],
         span_s=_span([it.verdict.saved_s for it in ranked]),
-        matrix=_matrix(trial),
+        matrix=matrix_of(
+            {it.plan.feature_hash: it.plan.name for it in trial.classes if not isinstance(it.rates, TooFew)},
+            trial.confusion,
+        ),
         unsought=_unsought(trial),
         most_open=MOST_OPEN,
         steps=_next_steps(trial),
@@ -240,24 +228,6 @@ def _span(saved_s: Sequence[Estimate | TooFew]) -> tuple[float, float]:
     """The axis on which all intervals have room: from where to where, with 0 on it."""
     ends = [end for one in saved_s if isinstance(one, Estimate) for end in (one.low, one.high)]
     return min([0.0, *ends]), max([0.1, *ends])
-
-
-def _matrix(trial: Trial) -> Matrix:
-    """The classes that figures stand behind, of many those that are mixed up most; beside them nothing."""
-    told = [it.plan for it in trial.classes if not isinstance(it.rates, TooFew)]
-    names = {cls.feature_hash: cls.name for cls in told}
-    mixed_up: Counter[str] = Counter()
-    for (drawn, found), count in trial.confusion.items():
-        if drawn is not None and found is not None and drawn != found:
-            mixed_up.update({drawn: count, found: count})
-    shown = sorted(names, key=lambda key: -mixed_up[key])[:MOST_IN_MATRIX]
-    keys = (*shown, None)
-    return Matrix(
-        [*(names[key] for key in shown), "nothing"],
-        [[trial.confusion.get((drawn, found), 0) for found in keys] for drawn in keys],
-        len(trial.classes) - len(names),
-        len(names) - len(shown),
-    )
 
 
 def _unsought(trial: Trial) -> list[str]:

@@ -61,5 +61,10 @@ def early_review() -> Review:
     review = make_review([make_class_review("gold needle holder", Fates())])
     few = TooFew(31, 86, "rows")
     return replace(
-        review, reviewed_rows=0, rows=[(143, "not finished by people yet")], time=few, time_text=f"not yet: {few}"
+        review,
+        reviewed_rows=0,
+        unasked=0,
+        rows=[(143, "not finished by people yet")],
+        time=few,
+        time_text=f"not yet: {few}",
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -12,24 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from autolabel.core.detections import Detection, Mask
 from autolabel.core.geometry import box_iou
 from autolabel.core.merging import pixels_in, region_of
-from autolabel.evaluation.values import Decision, Fate
+from autolabel.evaluation.values import Decision, Fate, Track
 
 SAME_SPOT_IOU = 0.5
 """From which on an object of another class stands in the place of one that was deleted."""
-
-
-@dataclass(frozen=True)
-class Track:
-    """An object of a row.
-
-    - `places`: frame index -> where it is, in pixels; without frames on which it has another shape than we write.
-    - `person`: who put it there, or changed it last; "" where that is not known.
-    """
-
-    object_hash: str
-    feature_hash: str
-    places: Mapping[int, Detection]
-    person: str = ""
 
 
 def decisions(written: Sequence[Track], standing: Sequence[Track], as_written: frozenset[str]) -> list[Decision]:
@@ -62,9 +47,11 @@ def _of_standing(written: Track, now: Track, as_written: frozenset[str]) -> Deci
     classes = written.feature_hash, now.feature_hash
     if written.feature_hash != now.feature_hash:
         return Decision(Fate.OTHER_CLASS, *classes, now.person)
-    if written.object_hash in as_written or (iou := _mean_iou(written, now, _iou)) == 1:
+    if written.object_hash in as_written:
         return Decision(Fate.KEPT, *classes)
-    return Decision(Fate.EDITED, *classes, now.person, iou)
+    is_comparable = not written.places.keys().isdisjoint(now.places)
+    iou = _mean_iou(written, now, _iou) if is_comparable else None
+    return Decision(Fate.KEPT, *classes) if iou == 1 else Decision(Fate.EDITED, *classes, now.person, iou)
 
 
 def _of_gone(written: Track, successor: Track | None) -> Decision:

@@ -178,6 +178,20 @@ class TimeRatio:
     annotators: int
 
 
+@dataclass(frozen=True)
+class Track:
+    """An object of a row.
+
+    - `places`: frame index -> where it is, in pixels; without frames on which it has another shape than we write.
+    - `person`: who put it there, or changed it last; "" where that is not known.
+    """
+
+    object_hash: str
+    feature_hash: str
+    places: Mapping[int, Detection]
+    person: str = ""
+
+
 class Fate(StrEnum):
     """What people made of a proposed object, or that they added one.
 
@@ -198,7 +212,8 @@ class Decision:
 
     - `proposed`, `drawn`: its class as written and now, by feature hash; None for what was added, and deleted.
     - `person`: who decided; "" where the platform does not tell.
-    - `iou`: of what was edited, ours with theirs, mean over the frames on which it was proposed.
+    - `iou`: of what was edited, ours with theirs, mean over the frames on which it was proposed; None where they
+      share no frame and no shape that can be compared.
     """
 
     fate: Fate

@@ -16,7 +16,7 @@ from encord.objects import OntologyStructure, Shape
 from annotators import Annotator, annotate, approve, truth_of
 from autolabel.bootstrap import open_undo, run_review
 from autolabel.evaluation.values import TooFew
-from autolabel.review import NOT_YET, REVIEWED, SKIPPED, UNDONE, Fates, Review
+from autolabel.review import NOT_YET, PASSED, REVIEWED, SKIPPED, UNDONE, Fates, Review
 from autolabel.settings import Settings, read_settings
 from sandbox.commands import Command
 from sandbox.conftest import RunningSandbox, Start
@@ -117,12 +117,14 @@ def test_each_object_is_told_by_class_and_by_who_decided(pushed: Reviewed) -> No
 def test_only_rows_that_people_have_finished_are_judged(pushed: Reviewed) -> None:
     assert (pushed.review().fates, lines(pushed.review())) == (Fates(), {NOT_YET: 8})
     rows = pushed.rows()
-    finished, skipped, *_others = rows
-    pushed.act(ANN, finished, "submit")
+    finished, skipped, past, *_others = rows
+    pushed.act(ANN, finished, "submit", seconds=30)
     pushed.act(ANN, skipped, "skip")
     found = pushed.review()
     assert lines(found) == {REVIEWED: 1, NOT_YET: 6, SKIPPED: 1}
-    assert found.by_person == {"": Fates(kept=len(rows[finished]))}
+    assert found.by_person == {ANN: Fates(kept=len(rows[finished]))}
+    pushed.act(ANN, past, "submit")
+    assert lines(pushed.review()) == {REVIEWED: 1, NOT_YET: 5, PASSED: 1, SKIPPED: 1}
 
 
 def test_rows_that_were_taken_back_are_left_out(pushed: Reviewed) -> None:

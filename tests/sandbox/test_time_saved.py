@@ -14,7 +14,7 @@ from annotators import Annotator, Thing, annotate, approve, mean_seconds, prelab
 from autolabel.evaluation.timing import describe, time_ratio
 from autolabel.evaluation.values import TimeRatio
 from autolabel.remote.client import connect, read_key_file
-from autolabel.remote.timers import time_spent
+from autolabel.remote.reviewed import EncordInspector
 from sandbox.conftest import RunningSandbox, Start
 
 TEAM = [Annotator(f"{pace}@example.com", pace, noise=0.15) for pace in (0.7, 1.0, 2.0)]
@@ -42,7 +42,7 @@ def by_timers(sandbox: RunningSandbox) -> Counter[str]:
     connection = connect(project_hash, sandbox.domain, read_key_file(Path(sandbox.ssh_key_file)))
     stages = [str(stage.uuid) for stage in connection.project.workflow.stages]
     told: Counter[str] = Counter()
-    for entry in time_spent(connection, stages, datetime(2020, 1, 1, tzinfo=UTC)):
+    for entry in EncordInspector(connection).time_spent(stages, datetime(2020, 1, 1, tzinfo=UTC)):
         told[entry.data_hash] += entry.seconds
     return told
 

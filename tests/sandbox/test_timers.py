@@ -12,7 +12,7 @@ from encord.orm.analytics import TimeSpent
 from autolabel.errors import PermanentNotFoundError
 from autolabel.evaluation.values import TimeEntry
 from autolabel.remote.client import Connection, connect, read_key_file
-from autolabel.remote.timers import time_spent
+from autolabel.remote.reviewed import EncordInspector
 from sandbox.conftest import RunningSandbox, Start
 
 pytestmark = pytest.mark.sdk
@@ -45,7 +45,7 @@ def test_what_people_spend_is_booked_to_them_and_to_the_stage_at_which_they_act(
         sandbox.human(action, row, email=email, seconds=seconds)
     annotate, review, _done = sandbox.project().workflow.stages
     found = connected(sandbox)
-    assert time_spent(found, stages(sandbox), LONG_AGO) == [
+    assert EncordInspector(found).time_spent(stages(sandbox), LONG_AGO) == [
         TimeEntry(row.data_hash, str(annotate.uuid), ANN, 60),
         TimeEntry(row.data_hash, str(review.uuid), REV, 15),
     ]
@@ -70,7 +70,9 @@ def test_work_over_midnight_is_told_day_by_day_and_summed_for_us(sandbox: Runnin
     days = told(sandbox)
     assert len({entry.period_start_time for entry in days}) == len(days) in {7, 8}
     assert all(entry.period_end_time - entry.period_start_time == timedelta(days=1) for entry in days)
-    assert [entry.seconds for entry in time_spent(connected(sandbox), stages(sandbox), LONG_AGO)] == [week_s]
+    assert [entry.seconds for entry in EncordInspector(connected(sandbox)).time_spent(stages(sandbox), LONG_AGO)] == [
+        week_s
+    ]
 
 
 def test_more_timers_than_a_page_holds_all_come_and_outlive_a_restart(sandbox: RunningSandbox, start: Start) -> None:
@@ -78,7 +80,7 @@ def test_more_timers_than_a_page_holds_all_come_and_outlive_a_restart(sandbox: R
     people = [f"{number}@example.com" for number in range(205)]
     for number, email in enumerate(people):
         sandbox.human("open", row, email=email, seconds=number + 1)
-    found = time_spent(connected(start()), stages(sandbox), LONG_AGO)
+    found = EncordInspector(connected(start())).time_spent(stages(sandbox), LONG_AGO)
     assert [(entry.user_email, entry.seconds) for entry in found] == list(zip(people, range(1, 206), strict=True))
 
 
@@ -86,14 +88,14 @@ def test_an_action_without_seconds_starts_no_timer_and_no_stage_asks_nothing(san
     sandbox.human("open", sandbox.project().list_label_rows_v2()[0])
     assert told(sandbox) == []
     connection, mark = connected(sandbox), len(sandbox.log())
-    assert (time_spent(connection, [], LONG_AGO), len(sandbox.log())) == ([], mark)
+    assert (EncordInspector(connection).time_spent([], LONG_AGO), len(sandbox.log())) == ([], mark)
 
 
 def test_a_lost_answer_is_asked_for_again_and_a_refusal_is_ours(sandbox: RunningSandbox) -> None:
     sandbox.human("open", sandbox.project().list_label_rows_v2()[0], seconds=7)
     connection = connected(sandbox)
     sandbox.fault("reset_after", match=ANALYTICS)
-    assert [entry.seconds for entry in time_spent(connection, stages(sandbox), LONG_AGO)] == [7]
+    assert [entry.seconds for entry in EncordInspector(connection).time_spent(stages(sandbox), LONG_AGO)] == [7]
     sandbox.fault("status", status=404, match=ANALYTICS)
     with pytest.raises(PermanentNotFoundError, match="how long people worked"):
-        time_spent(connection, stages(sandbox), LONG_AGO)
+        EncordInspector(connection).time_spent(stages(sandbox), LONG_AGO)

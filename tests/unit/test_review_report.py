@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from autolabel.cli_review import lines
+from autolabel.evaluation.values import Estimate, TimeRatio
 from autolabel.review import Fates
 from autolabel.review_report import headline, write_review
 from reviews import early_review, make_class_review, make_review, surgical_review
@@ -49,7 +51,12 @@ def test_edits_are_told_by_their_overlap_and_swaps_by_both_classes(tmp_path: Pat
     html = write_review(tmp_path, surgical_review()).read_text()
     assert "mean IoU 0.84" in html
     assert "0, 0, 0, 0, 0, 0, 0, 17, 17, 17" in html
-    assert html.index('<td class="class">blue syringe') < html.index('<td class="class">gold needle holder')
+    assert (
+        re.findall(r'<th scope="(?:row|col)">(?:<span>)?([^<]+)', html)
+        == ["gold needle holder", "blue syringe", "nothing"] * 2
+    )
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", html[html.index('<table class="matrix">') :].split("</table>")[0])
+    assert cells[1:] == ["·", "6", "4", "·", "·", "·", "9", "·", ""]
 
 
 def test_time_is_drawn_with_how_many_rows_stand_behind_it(tmp_path: Path) -> None:
@@ -57,6 +64,45 @@ def test_time_is_drawn_with_how_many_rows_stand_behind_it(tmp_path: Path) -> Non
     assert 'class="interval good"' in html
     assert "112 rows with pre-labels against 38 rows without, 4 annotators" in html
     assert "nothing here speaks for or against a lower threshold" in html
+
+
+def test_shares_of_fewer_than_ten_are_told_as_counts_on_page_and_console(tmp_path: Path) -> None:
+    review = make_review([make_class_review("A", Fates(2, 1, added=1))])
+    html, console = write_review(tmp_path, review).read_text(), "\n".join(lines(review))
+    assert headline(review)[0].startswith("Of 3 proposed objects people kept 2 as they were, corrected 1, deleted 0")
+    assert not re.search(r"\d\s?%<", html.split("<body", 1)[-1].split("How it was made")[0])
+    assert re.search(r"\nA +3 +2 +1 +0 +0 +1\n", console)
+    assert "%" not in console.split("time:")[0]
+
+
+def test_the_page_says_how_far_who_decided_is_known_and_on_which_rows_a_trial_is_fair(tmp_path: Path) -> None:
+    html = write_review(tmp_path, surgical_review()).read_text()
+    assert "whoever was longest at the row as an annotator is taken for it" in html
+    assert "fair on rows that were held out or never pre-labelled" in html
+    assert "95 % interval, for annotators like these" in html
+
+
+def test_the_interval_of_two_annotators_is_said_to_be_theirs_and_a_wide_one_is_not_drawn(tmp_path: Path) -> None:
+    two = replace(surgical_review(), time=TimeRatio(Estimate(0.62, 0.51, 0.76), (112, 1), 2))
+    html = write_review(tmp_path, two).read_text()
+    assert "against 1 row without, 2 annotators who worked on both" in html
+    assert "for the rows of these annotators alone; the tick" in html
+    wide = replace(two, time=TimeRatio(Estimate(1.02, 0.05, 19), (112, 38), 3))
+    assert 'class="interval' not in write_review(tmp_path, wide).read_text()
+
+
+def test_before_people_have_finished_anything_there_are_no_caveats_of_figures(tmp_path: Path) -> None:
+    console = lines(early_review())
+    assert console[1:3] == ["time: not yet: 31 of 86 rows", "    143  not finished by people yet"]
+    assert "" not in console
+    assert not any("never shown" in line for line in [*console, write_review(tmp_path, early_review()).read_text()])
+
+
+def test_a_class_that_is_no_longer_in_the_ontology_keeps_its_name_from_the_recipe() -> None:
+    review = surgical_review()
+    archived = replace(review, project=replace(review.project, classes=()))
+    assert archived.name_of("white gauze") == "white gauze"
+    assert archived.name_of("a hash that nobody knows") == "an archived class"
 
 
 def test_what_comes_from_outside_is_escaped_and_the_page_is_its_owners(tmp_path: Path) -> None:

@@ -74,6 +74,19 @@ def test_one_or_two_annotators_get_an_interval_of_their_own_rows() -> None:
     assert shown(two).ratio.low > found.ratio.low
 
 
+def test_two_annotators_who_gain_differently_are_not_told_as_one() -> None:
+    for ratios in ((0.5, 1.5), (1.5, 0.5)):
+        found = judged([row for name, ratio in zip("ab", ratios, strict=True) for row in rows_of(name, 30, ratio)])
+        assert isinstance(found, TooFew)
+        assert (found.have, found.needed) == (2, 3)
+        assert describe(found).startswith("not yet: 2 of 3 annotators, since what these gain differs")
+
+
+def test_annotators_whose_effects_differ_hugely_are_told_by_the_ends_of_the_interval_alone() -> None:
+    rows = [row for name, ratio in zip("abc", (0.3, 1.0, 3.5), strict=True) for row in rows_of(name, 30, ratio)]
+    assert describe(shown(rows)).startswith("no difference shown: between 0.05 and 21.50 times")
+
+
 @given(st.permutations(range(60)), st.floats(0.1, 10))
 def test_neither_order_nor_the_unit_of_time_changes_anything(order: list[int], unit: float) -> None:
     rows = [row for i, name in enumerate("abc") for row in rows_of(name, 30, 0.6 + i / 10, 10, noise=0.05)]
@@ -86,6 +99,20 @@ def test_neither_order_nor_the_unit_of_time_changes_anything(order: list[int], u
     [
         ((0.72, 0.64, 0.81), "0.72 times the seconds of rows from nothing (0.64 to 0.81): 28 % less time"),
         ((1.2, 1.1, 1.3), "1.20 times the seconds of rows from nothing (1.10 to 1.30): 20 % more time"),
+        (
+            (0.98, 0.96, 0.996),
+            "no difference shown: 0.98 times the seconds of rows from nothing (0.96 to 1.00)",
+        ),
+        (
+            (1.02, 0.05, 19.0),
+            "no difference shown: between 0.05 and 19.00 times the seconds of rows from nothing, since what these 7 "
+            "annotators gain differs much: only more annotators would tell",
+        ),
+        (
+            (0.2, 0.05, 0.8),
+            "less time: between 0.05 and 0.80 times the seconds of rows from nothing, since what these 7 annotators "
+            "gain differs much: only more annotators would tell how much",
+        ),
         ((0.95, 0.8, 1.1), "no difference shown: 0.95 times the seconds of rows from nothing (0.80 to 1.10)"),
     ],
 )

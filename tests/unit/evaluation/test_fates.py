@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from autolabel.core.detections import Detection
 from autolabel.core.geometry import mask_from_window
-from autolabel.evaluation.fates import Track, decisions
-from autolabel.evaluation.values import Decision, Fate
+from autolabel.evaluation.fates import decisions
+from autolabel.evaluation.values import Decision, Fate, Track
 
 Box = tuple[float, float, float, float]
 SPOT: Box = (10, 10, 30, 20)
@@ -52,6 +52,10 @@ def test_an_edit_of_masks_has_the_overlap_of_their_pixels() -> None:
 def test_an_edit_of_a_track_counts_frames_from_which_it_was_taken_as_no_overlap() -> None:
     edit = only(track("a", SPOT, SPOT, SPOT), track("a", SPOT, HALF))
     assert edit.iou == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_an_edit_into_what_cannot_be_compared_has_no_overlap_rather_than_none_at_all() -> None:
+    assert only(track("a", SPOT), track("a", person="ann")) == Decision(Fate.EDITED, "cup", "cup", "ann", None)
 
 
 def test_another_class_is_told_under_the_same_hash_and_in_the_place_of_what_was_deleted() -> None:
