@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,9 +63,15 @@ def trial(
     maps: tuple[str, ...] | tuple[None] = variants or (None,)
     finished, source = open_finished(settings, project, stage, rows)
     trials = run_trials(settings, finished, source, maps, progress, is_reference=reference)
-    _tell(settings, trials, versus(variants, (trials[0], trials[1])) if variants else None, as_json=as_json)
+    _tell(settings, trials, versus(_short(*variants), (trials[0], trials[1])) if variants else None, as_json=as_json)
     if map_path:
         _edit_map(map_path, trials[0], yes=yes, as_json=as_json)
+
+
+def _short(a: str, b: str) -> tuple[str, str]:
+    """How two prompt maps are called: by their files' names, where these differ."""
+    names = PurePath(a).name, PurePath(b).name
+    return names if names[0] != names[1] else (a, b)
 
 
 def _tell(settings: Settings, trials: Sequence[Trial], compared: Versus | None, *, as_json: bool) -> None:

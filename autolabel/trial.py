@@ -200,10 +200,7 @@ def conclude(trial_id: str, finished: Finished, judging: Judging, tally: Tally, 
     most = max(cls.max_instances for cls in recipe.plan.classes)
     precision = average_precision(frames, shapes, most)
     colors = {item.feature_hash: item.color for item in finished.project.classes}
-    at = {
-        cls.feature_hash: cls.threshold if (best := verdicts[cls.feature_hash].threshold) is None else best
-        for cls in recipe.plan.classes
-    }
+    at = {cls.feature_hash: _threshold(cls, verdicts[cls.feature_hash]) for cls in recipe.plan.classes}
     classes = [
         _class_trial(cls, colors[cls.feature_hash], by_class[cls.feature_hash], verdicts[cls.feature_hash], precision)
         for cls in recipe.plan.classes
@@ -234,8 +231,7 @@ def _class_trial(
     cls: ClassPlan, color: str, found: Outcomes, verdict: Verdict, precision: Mapping[str, Precision]
 ) -> ClassTrial:
     few = verdict.saved_s if isinstance(verdict.saved_s, TooFew) else None
-    threshold = cls.threshold if verdict.threshold is None else verdict.threshold
-    iou, boundary_iou = (None, None) if few else mean_ious(found, threshold, SEED)
+    iou, boundary_iou = (None, None) if few else mean_ious(found, _threshold(cls, verdict), SEED)
     return ClassTrial(
         plan=cls,
         color=color,
@@ -249,6 +245,12 @@ def _class_trial(
         verdict=verdict,
         reliability=reliability(found, SEED),
     )
+
+
+def _threshold(cls: ClassPlan, verdict: Verdict) -> float:
+    """The suggested one where it is worth it, else that of now."""
+    suggested = verdict.threshold if verdict.worth == Worth.YES else None
+    return cls.threshold if suggested is None else suggested
 
 
 def _row_lines(finished: Finished, judging: Judging, tally: Tally, judged: int) -> list[tuple[int, str]]:

@@ -134,6 +134,12 @@ def headline(trial: Trial) -> list[str]:
     if len(bad) == total:
         return [f"Not worth it for any of {classes}: {_names(bad)}."]
     together = trial.together
+    if together.worth is Worth.NO and not good:
+        rest = (("Not worth it by itself", bad), ("Cannot be told of each yet", unknown))
+        return [
+            f"Not worth it here: as far as these rows tell, no threshold of any of {classes} saves time.",
+            *(f"{what}: {_names(named)}." for what, named in rest if named),
+        ]
     if len(unknown) == total and together.worth is Worth.YES and isinstance(together.saved_s, Estimate):
         return [
             f"Together they would save {together.saved_s.value:.1f} s of {together.drawing_s:.1f} s an object, each "

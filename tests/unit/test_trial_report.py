@@ -54,6 +54,16 @@ def test_the_headline_is_right_for_none_and_for_all(classes: list[ClassTrial], s
     assert headline(make_trial(classes))[0] == says
 
 
+def test_where_nothing_is_saved_together_no_class_is_said_to_be_worth_it() -> None:
+    trial = make_trial([not_worth_it("A"), not_told("B", 29)])
+    nothing = replace(trial.together, worth=Worth.NO, saved_s=Estimate(0.0, 0.0, 0.0))
+    assert headline(replace(trial, together=nothing)) == [
+        "Not worth it here: as far as these rows tell, no threshold of any of 2 classes saves time.",
+        "Not worth it by itself: A.",
+        "Cannot be told of each yet: B (1 more object).",
+    ]
+
+
 def test_what_is_worth_it_only_together_is_said_so() -> None:
     trial = make_trial([not_told("A"), not_told("B")])
     together = replace(surgical_trial().together, worth=Worth.YES)
