@@ -17,11 +17,11 @@ from torch.nn.functional import interpolate
 from transformers import AutoTokenizer, CLIPTokenizer, Sam3Config
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 
-from autolabel.bootstrap import glance_at_files
 from autolabel.core.detections import Detections
 from autolabel.core.geometry import mask_to_frame
 from autolabel.core.prompts import PromptPlan
 from autolabel.errors import PermanentModelError, PermanentUsageError
+from autolabel.glances import glance_at_files
 from autolabel.models import Placement, count_tokens, load_detector
 from autolabel.models.sam3 import Sam3Detector
 from autolabel.pipeline import infer
