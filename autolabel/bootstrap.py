@@ -83,12 +83,14 @@ class Session:
         work = f"{'run' if saves else 'publishing'} of recipe {self.recipe.id[:8]} to {plan.job.destination}"
         alone = plan.job.destination == Destination.AGENT_STAGE or self.settings.max_objects_a_day is not None
         project, holder = plan.job.project_hash, f"{work}, {self.run_id}"
-        with hold_for(
-            work,
-            self.locks.project(project, holder, shared=not alone),
-            hold(device_lock(self.settings.home, project, self.settings.device), holder),
+        with (
+            hold_for(
+                work,
+                self.locks.project(project, holder, shared=not alone),
+                hold(device_lock(self.settings.home, project, self.settings.device), holder),
+            ),
+            new_album(self.settings, self.project.classes, self.run_id) as album,
         ):
-            album = new_album(self.settings, self.project.classes, self.run_id)
             yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
     def page(self, run: Run) -> Page:
@@ -103,18 +105,26 @@ def new_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Album:
+@contextmanager
+def new_album(settings: Settings, classes: Sequence[OntologyClass], seed: str) -> Iterator[Album]:
+    """An album that rows are added to while the block runs; what it shows stays."""
     from autolabel.album import Album
 
-    return Album(classes, seed, picture_reader(settings))
+    with picture_reader(settings) as reader:
+        yield Album(classes, seed, reader)
 
 
-def picture_reader(settings: Settings) -> FrameReader | None:
-    """What decodes frames for a report; None where reports show none."""
+@contextmanager
+def picture_reader(settings: Settings) -> Iterator[FrameReader | None]:
+    """What decodes frames for a report while the block runs; None where reports show none."""
     from autolabel.decoding import DecodeProcess
     from autolabel.remote.frames import MediaReader
 
-    return DecodeProcess(MediaReader, settings.max_image_pixels) if settings.report_images else None
+    if not settings.report_images:
+        yield None
+        return
+    with closing(DecodeProcess(MediaReader, settings.max_image_pixels)) as reader:
+        yield reader
 
 
 def read_project(settings: Settings, project: str) -> Project:

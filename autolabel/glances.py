@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autolabel.bootstrap import make_recipe, new_id, open_inference, picture_reader, read_prompt_map, ssh_key
+from autolabel.bootstrap import (
+    make_recipe,
+    new_album,
+    new_id,
+    open_inference,
+    picture_reader,
+    read_prompt_map,
+    ssh_key,
+)
 from autolabel.core.prompts import Shape
 from autolabel.core.rows import LABELLED_TYPES, LabelRow, Project, Workflow, in_queue_order
 from autolabel.database import Database
@@ -84,13 +92,12 @@ def run_preview(
     settings: Settings, glance: Glance, limit: int, on_step: Callable[[Tally], None], *, is_reference: bool = False
 ) -> tuple[Page, Album]:
     """Look at the first `limit` rows; what the report says of them, and shows."""
-    from autolabel.album import Album
     from autolabel.report import preview_page
 
     preview_id = f"preview-{new_id()}"
-    album = Album(glance.project.classes, preview_id, picture_reader(settings))
     shown = replace(glance, rows=glance.rows[:limit])
-    tally = _look(settings, preview_id, shown, album, on_step, is_reference=is_reference)
+    with new_album(settings, glance.project.classes, preview_id) as album:
+        tally = _look(settings, preview_id, shown, album, on_step, is_reference=is_reference)
     beyond = max(0, len(glance.rows) - limit)
     unseen = {"beyond --limit, not looked at": beyond, "neither pictures nor videos by their names": glance.others}
     page = preview_page(preview_id, glance.project, glance.recipe, tally, settings.domain, unseen)
@@ -132,10 +139,10 @@ def run_trials(
     recipes = [make_recipe(each, finished.project)[0] for each in configs]
     looks = []
     for recipe in recipes:
-        judging = Judging(recipe, finished.drawn, settings.costs, picture_reader(settings))
         glance = Glance(finished.project, probing(recipe), finished.rows, source.download, abandon=source.abandon)
         trial_id = f"trial-{new_id()}"
-        with progress(len(finished.rows)) as on_step:
+        with picture_reader(settings) as reader, progress(len(finished.rows)) as on_step:
+            judging = Judging(recipe, finished.drawn, settings.costs, reader)
             tally = _look(settings, trial_id, glance, judging, on_step, is_reference=is_reference)
         looks.append((trial_id, judging, tally))
     judged = [row for row in finished.rows if all(row in judging.rows for _, judging, _ in looks)]

@@ -211,8 +211,8 @@ class LeaseOnly(Session):
 
     @contextmanager
     def running(self, plan: Plan, *, saves: bool = True) -> Iterator[tuple[Run, Album]]:
-        album = new_album(self.settings, self.project.classes, self.run_id)
-        yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
+        with new_album(self.settings, self.project.classes, self.run_id) as album:
+            yield Run(plan, self.recipe, self.ports, self.run_id, album, saves=saves), album
 
 
 # ------------------------------------------------------------------------------------------------- wiring
