@@ -95,7 +95,7 @@ class Receipts:
     def runs(self, project_hash: str) -> list[dict[str, Any]]:
         """`id`, `recipe_id`, `destination` and `started_at` of a project's runs, oldest first."""
         columns = (RUN.c.id, RUN.c.recipe_id, RUN.c.destination, RUN.c.started_at)
-        query = sa.select(*columns).where(RUN.c.project_hash == project_hash).order_by(RUN.c.started_at)
+        query = sa.select(*columns).where(RUN.c.project_hash == project_hash).order_by(RUN.c.started_at, RUN.c.id)
         with self._database.read() as db:
             return [dict(row) for row in db.execute(query).mappings()]
 

@@ -175,7 +175,7 @@ def test_all_runs_are_those_of_the_same_work(tmp_path: Path) -> None:
     inspector, stages = made(a=[KEPT], b=[KEPT], c=[KEPT]), dict.fromkeys("abc", DONE)
     assert reviewed(ledger, inspector, stages).fates == Fates(kept=1)
     found = reviewed(ledger, inspector, stages, all_runs=True)
-    assert (found.fates, list(found.runs)) == (Fates(kept=2), ["run", "cron"])
+    assert (found.fates, list(found.runs)) == (Fates(kept=2), ["cron", "run"])
 
 
 def test_what_never_came_to_main_is_refused_until_another_run_published_it(tmp_path: Path) -> None:
