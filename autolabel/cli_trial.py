@@ -102,9 +102,10 @@ def _print_trial(trial: Trial) -> None:
 
     for sentence in headline(trial):
         out.print(escape(sentence))
+    out.print()
     for line in told_lines(trial):
         objects = f"{line.it.objects} objects in {line.it.rows} rows"
-        out.print(f"\n{escape(line.it.plan.name)} ({objects}, threshold now {line.it.plan.threshold:.2f}): ", end="")
+        out.print(f"{escape(line.it.plan.name)} ({objects}, threshold now {line.it.plan.threshold:.2f}): ", end="")
         out.print(escape("; ".join(line.words)))
     out.print(f"\n{escape(trial.project.title)}, stage {escape(trial.stage)}")
     print_counts(trial.rows)

@@ -41,7 +41,8 @@ class Line:
         """The verdict, and the rates where there are some."""
         rates = (("precision", self.precision), ("recall", self.recall))
         told = ", ".join(f"{name} {it.value:.2f} ({it.low:.2f} to {it.high:.2f})" for name, it in rates if it)
-        return [self.it.verdict.text, *([f"at threshold {self.threshold:.2f} {told}"] if told else [])]
+        where = "" if self.suggested is not None else f"at threshold {self.threshold:.2f} "
+        return [self.it.verdict.text, *([f"{where}{told}"] if told else [])]
 
     @property
     def suggested(self) -> float | None:
