@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from autolabel.errors import PermanentUsageError
+from autolabel.logs import keep
 from autolabel.settings import Settings, forget_secrets, read_settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def trial(
         raise PermanentUsageError("nobody is here to confirm a new prompt map: give --yes, or no --write-map")
     settings = read_settings().model_copy(update={"config": config} if config else {})
     forget_secrets()
+    keep(settings.home)
     map_path = editable_map(load_config(settings.config).prompt_map) if write_map else None
     maps: tuple[str, ...] | tuple[None] = variants or (None,)
     finished, source = open_finished(settings, project, stage, rows)
@@ -89,7 +91,8 @@ def _tell(settings: Settings, trials: Sequence[Trial], compared: Versus | None, 
         typer.echo(json.dumps(told))
         return
     if compared:
-        _print_versus(compared)
+        for line in versus_lines(compared):
+            typer.echo(line)
     else:
         _print_trial(trials[0])
     typer.echo(f"report: {pages[-1]}")
@@ -115,14 +118,15 @@ def _print_trial(trial: Trial) -> None:
         )
 
 
-def _print_versus(versus: Versus) -> None:
-    from autolabel.console import out
+def versus_lines(versus: Versus) -> list[str]:
+    """A line a class, all together first; also of classes that only one of the maps looks for."""
     from autolabel.evaluation.values import TooFew
 
-    names = {cls.feature_hash: cls.name for cls in versus.trials[0].recipe.plan.classes}
-    for key, found in sorted(versus.differences.items(), key=lambda entry: entry[0] != ""):
-        told = f"cannot be told yet: {found}" if isinstance(found, TooFew) else found.text
-        out.print(f"{escape(names.get(key, 'all classes together'))}: {escape(told)}")
+    names = {cls.feature_hash: cls.name for cls in versus.trials[0].project.classes} | {"": "all classes together"}
+    return [
+        f"{names[key]}: {f'cannot be told yet: {found}' if isinstance(found, TooFew) else found.text}"
+        for key, found in sorted(versus.differences.items(), key=lambda entry: entry[0] != "")
+    ]
 
 
 def _edit_map(path: Path, trial: Trial, *, yes: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autolabel.cli_trial import versus_lines
 from autolabel.core.detections import Detection, FrameLabels
 from autolabel.core.rows import LabelRow
 from autolabel.errors import PermanentUsageError
@@ -162,6 +163,9 @@ def test_a_class_that_one_variant_leaves_to_people_is_compared_as_found_never(tm
         (tmp_path / name).mkdir()
     platform = platform_of(finished_rows(40), A_CAR)
     a, b = (try_out(tmp_path / name, platform, ScriptedInference(cars=1)) for name in "ab")
+    nothing = replace(b.recipe, plan=replace(b.recipe.plan, classes=()))
+    only_b = versus(("a.yaml", "b.yaml"), (replace(b, outcomes={}, recipe=nothing), a))
+    assert [line.partition(":")[0] for line in versus_lines(only_b)] == ["all classes together", "Car"]
     found = versus(("a.yaml", "b.yaml"), (a, replace(b, outcomes={}))).differences[CAR.feature_hash]
     assert isinstance(found, Difference)
     assert (found.recall.value, found.saved_s.value) == (-1.0, pytest.approx(-5.6))
